@@ -1,0 +1,1 @@
+"""Authentication: credential -> principal. What was shown becomes what is proven, or an AuthenticationError."""

@@ -1,0 +1,1 @@
+"""Decision: claims x call -> allow or deny, with the rule that decided."""
