@@ -17,7 +17,7 @@ METHOD_RULE = "/package.Service/Method, in ASCII letters, digits and '_'"
 
 
 def is_namespace(text: str) -> bool:
-    """Whether ``text`` can be a namespace: :data:`NAMESPACE_RULE`. Pattern characters, blanks and ``:`` cannot occur."""
+    """Whether ``text`` can be a namespace: :data:`NAMESPACE_RULE`. No pattern character, blank or ``:`` is one."""
     return _NAMESPACE.fullmatch(text) is not None
 
 

@@ -45,7 +45,7 @@ class ClientCertificate:
 
 @dataclass(frozen=True, slots=True)
 class MalformedCredential:
-    """Something was shown that cannot be read as a credential. It is refused: nothing shown badly counts as anonymous."""
+    """Something was shown that cannot be read as a credential. It is refused, and never counts as anonymous."""
 
     reason: Reason
     detail: str = field(repr=False)

@@ -110,7 +110,7 @@ class Section:
         self._error = error
         self.place = self._at(node)
         if not isinstance(node, yaml.MappingNode) or node.tag != "tag:yaml.org,2002:map":
-            raise error.at(self.place, f"{self._title()} must be a mapping of keys to values, not {_kind(node)}")
+            raise error.at(self.place, f"{self._title()} must be a mapping, not {_kind(node)}")
         self._keys: dict[str, yaml.Node] = {}
         self._values: dict[str, yaml.Node] = {}
         for key_node, value_node in node.value:
@@ -278,7 +278,9 @@ class Section:
         seconds = float(match[1]) * _SECONDS[match[2]]
         if not least <= seconds <= most:
             raise self._error.at(
-                self._at(node), f"`{self._full(key)}` cannot be {value}", f"write a duration from {least:g}s to {most:g}s"
+                self._at(node),
+                f"`{self._full(key)}` cannot be {value}",
+                f"write a duration from {least:g}s to {most:g}s",
             )
         return seconds
 
@@ -334,7 +336,8 @@ class Section:
             remedy = f"write `{key}: [{node.value}]`" if isinstance(node, yaml.ScalarNode) and node.value else ""
             raise self._error.at(self._at(node), f"`{self._full(key)}` must be a list, not {_kind(node)}", remedy)
         if not node.value:
-            raise self._error.at(self._at(node), f"`{self._full(key)}` is an empty list", "name at least one, or leave it out")
+            remedy = "name at least one, or leave it out"
+            raise self._error.at(self._at(node), f"`{self._full(key)}` is an empty list", remedy)
         return list(node.value)
 
 

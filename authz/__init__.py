@@ -1,0 +1,1 @@
+"""authz: who may call what, in which namespace."""

@@ -1,0 +1,1 @@
+"""For policy admins: one library function behind each `authz policy` command."""

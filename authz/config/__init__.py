@@ -1,0 +1,1 @@
+"""Config: YAML -> Engine, the only composition root."""
