@@ -138,6 +138,10 @@ class Section:
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
+    def is_section(self, key: str) -> bool:
+        """Whether the value of ``key`` is a mapping, for a value that may be written short or long."""
+        return isinstance(self._values.get(key), yaml.MappingNode)
+
     def place_of(self, key: str) -> Place:
         """Where the value of ``key`` is written, or the section itself if the key is absent."""
         return self._at(self._values[key]) if key in self._values else self.place

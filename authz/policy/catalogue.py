@@ -1,11 +1,35 @@
-"""Catalogue: what a server's API is made of: each method with its access, its scope and where it names namespaces."""
+"""Catalogue: what a server's API is made of: each method with its access, its scope and where it names namespaces.
+
+A bundle's ``catalogue.yaml``::
+
+    services:
+      example.orders.v1.Orders:
+        namespaces: [namespace]             # where the requests of this service name their namespace
+        methods:
+          GetOrder: read                    # access alone: scope namespace, at the service's paths
+          MoveOrder: {access: write, namespaces: [namespace, moves.target_namespace]}
+          FindOrder: {access: read, opaque: [order_id]}
+          ListRegions: {access: read, scope: cluster}
+      example.orders.v1.Internal:
+        methods:
+          "*": {access: admin, scope: cluster}  # every method of the service, also those not known yet
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
-from authz.call import ApiMethod, is_method
+from authz import document
+from authz.call import METHOD_RULE, Access, ApiMethod, Scope, is_method
+from authz.document import Section
+from authz.errors import FileError, PolicyError, Problem
+
+_FIELD_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}(?:\.[A-Za-z_][A-Za-z0-9_]{0,127}){0,31}")
+_ANY_METHOD: Final = "*"
 
 
 class Catalogue:
@@ -25,3 +49,96 @@ class Catalogue:
         if not is_method(method):
             return None
         return self._services.get(method[: method.rindex("/") + 1])
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Read the catalogue in the file ``path`` (YAML as in this module's text; UTF-8, at most 16 MiB).
+
+    Raises:
+        PolicyError: every entry that cannot be used, with its place and what to write instead.
+    """
+    return _catalogue(document.load(path, PolicyError))
+
+
+def parse_catalogue(data: bytes, path: Path) -> Catalogue:
+    """Read the catalogue in ``data``; ``path`` is for messages only. See :func:`read_catalogue`."""
+    return _catalogue(document.parse(data, path, PolicyError))
+
+
+def _catalogue(top: Section) -> Catalogue:
+    services = top.section("services")
+    top.close()
+    methods: dict[str, ApiMethod] = {}
+    problems: list[Problem] = []
+    for name in services:
+        try:
+            methods.update(_service(name, services.section(name), problems))
+        except PolicyError as exc:
+            problems += exc.problems
+    if problems:
+        raise PolicyError(sorted(problems, key=lambda problem: (problem.place.line, problem.place.column)))
+    if not methods:
+        raise top.refuse("services", "`services` names no method: every call would be denied", "add a service and its methods")
+    return Catalogue(methods)
+
+
+def _service(name: str, service: Section, problems: list[Problem]) -> dict[str, ApiMethod]:
+    """The methods of one service; what is wrong with one of them goes to ``problems``, so that all of it is told."""
+    if not is_method(f"/{name}/Method"):
+        raise PolicyError.at(service.place, f"`{name}` is not a gRPC service", "write package.Service, without slashes")
+    default = _paths(service, "namespaces")
+    entries = service.section("methods")
+    service.close()
+    methods: dict[str, ApiMethod] = {}
+    for method in entries:
+        try:
+            methods[f"/{name}/{method}"] = _method(f"/{name}/{method}", method, entries, default)
+        except PolicyError as exc:
+            problems += exc.problems
+    if default and not any(entry.namespaces == default for entry in methods.values()) and not problems:
+        raise service.refuse("namespaces", f"no method of `{name}` uses these paths", "leave them out")
+    return methods
+
+
+def _method(full: str, key: str, entries: Section, default: tuple[str, ...]) -> ApiMethod:
+    if key != _ANY_METHOD and not is_method(full):
+        raise entries.refuse(key, f"`{full}` is not a gRPC full method", f"a full method is {METHOD_RULE}")
+    if not entries.is_section(key):
+        access = Access(entries.choice(key, Access))
+        if not default:
+            raise _nowhere(entries, key, full)
+        return ApiMethod(full, access, Scope.NAMESPACE, default)
+    entry = entries.section(key)
+    access = Access(entry.choice("access", Access))
+    scope = Scope(entry.choice("scope", Scope, Scope.NAMESPACE.value))
+    own, opaque = _paths(entry, "namespaces"), _paths(entry, "opaque")
+    entry.close()
+    if scope is Scope.CLUSTER:
+        for name in ("namespaces", "opaque"):
+            if name in entry:
+                remedy = f"leave `{name}` out, or leave `scope` out"
+                raise entry.refuse(name, f"`{full}` has scope cluster, so its request names no namespace", remedy)
+        return ApiMethod(full, access, scope)
+    if not own and not default:
+        raise _nowhere(entries, key, full)
+    for path in opaque:
+        if path in (own or default):
+            raise entry.refuse("opaque", f"`{path}` is listed in `namespaces` too", "keep one of them")
+    return ApiMethod(full, access, scope, own or default, opaque)
+
+
+def _nowhere(entries: Section, key: str, full: str) -> FileError:
+    return PolicyError.at(
+        entries.place_of(key),
+        f"nothing says where the request of `{full}` names its namespace",
+        "add `namespaces: [<field path>]` to the method or the service, or write `{access: ..., scope: cluster}`",
+    )
+
+
+def _paths(section: Section, key: str) -> tuple[str, ...]:
+    paths = section.texts(key, ())
+    for path in paths:
+        if _FIELD_PATH.fullmatch(path) is None:
+            remedy = "write protobuf field names joined by dots, e.g. `order.namespace`"
+            raise section.refuse(key, f"`{path}` is not a field path", remedy)
+    return paths
