@@ -15,7 +15,8 @@ Nothing here imports protobuf: where it is not loaded, no request can be one of 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -47,9 +48,8 @@ def read_namespaces(method: ApiMethod, message: object) -> Namespaces:
         request has them, and may not be possible names of a namespace.
     """
     kind = type(message)
-    reader = _readers.get((kind, method.namespaces, method.opaque))
-    if reader is None:
-        reader = _remember(kind, method)
+    last = _last.get(kind)
+    reader = last[1] if last is not None and last[0] is method else _find(kind, method)
     try:
         return reader(message)
     except _Unreadable as exc:
@@ -60,20 +60,26 @@ def read_namespaces(method: ApiMethod, message: object) -> Namespaces:
 
 _Reader: TypeAlias = Callable[[Any], Namespaces]
 _readers: dict[tuple[type, tuple[str, ...], tuple[str, ...]], _Reader] = {}
+_last: dict[type, tuple[ApiMethod, _Reader]] = {}  # for each type, the last one: comparing is cheaper than hashing
 
 
 class _Unreadable(Exception):  # noqa: N818 - it is an answer, and never leaves this file
     """Why a request cannot be read."""
 
 
-def _remember(kind: type, method: ApiMethod) -> _Reader:
-    try:
-        reader = _compile(kind, method)
-    except _Unreadable as exc:
-        reader = _refuser(str(exc))
-    if len(_readers) >= _READERS_LIMIT:
+def _find(kind: type, method: ApiMethod) -> _Reader:
+    if len(_readers) >= _READERS_LIMIT or len(_last) >= _READERS_LIMIT:
         _readers.clear()
-    _readers[kind, method.namespaces, method.opaque] = reader
+        _last.clear()
+    key = (kind, method.namespaces, method.opaque)
+    reader = _readers.get(key)
+    if reader is None:
+        try:
+            reader = _compile(kind, method)
+        except _Unreadable as exc:
+            reader = _refuser(str(exc))
+        _readers[key] = reader
+    _last[kind] = (method, reader)
     return reader
 
 
@@ -82,19 +88,19 @@ def _refuser(why: str) -> _Reader:
 
 
 def _compile(kind: type, method: ApiMethod) -> _Reader:
-    descriptor = _descriptor(kind)
-    if not method.namespaces:
+    if not method.namespaces and not method.opaque:
         return lambda _: _NONE_NAMED
-    if len(method.namespaces) == 1 and not method.opaque and "." not in method.namespaces[0]:
-        field = _field(descriptor, method.namespaces[0], method.namespaces[0])
-        if field.message_type is None and not _repeated(field) and not _in_oneof(field):
-            _check_text(field, method.namespaces[0])
-            return _simple(field.name)
+    descriptor = _descriptor(kind)
     root = _Node()
     for index, path in enumerate(method.namespaces):
-        root.add(descriptor, path, _text_leaf(own=index == 0), own=index == 0)
+        steps = _steps(descriptor, path)
+        if steps[-1].field.type != steps[-1].field.TYPE_STRING:
+            raise _Unreadable(f"`{path}` leads to `{steps[-1].field.full_name}`, which is not text")
+        if len(method.namespaces) == 1 and not method.opaque and len(steps) == 1 and steps[0].plain:
+            return _simple(path)
+        root.add(steps, _own_text if index == 0 else _text, own=index == 0)
     for path in method.opaque:
-        root.add(descriptor, path, _opaque_leaf, own=False)
+        root.add(_steps(descriptor, path), _opaque, own=False)
     return _walker(root)
 
 
@@ -140,12 +146,79 @@ class _Found:
             raise _Unreadable(f"the request has more than {ELEMENT_LIMIT} elements where it may name namespaces")
 
 
+_All: TypeAlias = Callable[[Any], Collection[Any]]
 _Visit: TypeAlias = Callable[[Any, _Found], None]
-_Leaf: TypeAlias = Callable[[Any, str], _Visit]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step of a path.
+
+    Attributes:
+        name: the field's name, or ``field.key`` or ``field.value`` for a map.
+        field: descriptor of what the step leads to; for a map, of its keys or values.
+        all: for a repeated field or a map, all that the step leads to in a message.
+        choice: the field is one of several in a oneof.
+    """
+
+    name: str
+    field: Any
+    all: _All | None
+    choice: bool
+
+    @property
+    def plain(self) -> bool:
+        return self.all is None and not self.choice
+
+
+def _steps(descriptor: Any, path: str) -> list[_Step]:
+    steps: list[_Step] = []
+    names = path.split(".")
+    while names:
+        name = names.pop(0)
+        field = descriptor.fields_by_name.get(name)
+        if field is None:
+            raise _Unreadable(f"`{descriptor.full_name}` has no field `{name}`, which the path `{path}` goes through")
+        get = attrgetter(name)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            part = names.pop(0) if names else ""
+            if part not in ("key", "value"):
+                raise _Unreadable(f"`{field.full_name}` is a map: the path `{path}` must go on with `key` or `value`")
+            steps.append(_Step(f"{name}.{part}", field.message_type.fields_by_name[part], _entries(get, part), False))
+            field = field.message_type.fields_by_name[part]
+        else:
+            oneof = field.containing_oneof
+            steps.append(_Step(name, field, get if _repeated(field) else None, oneof and len(oneof.fields) > 1))
+        descriptor = field.message_type
+        if names and (descriptor is None or descriptor.full_name == _ANY):
+            raise _Unreadable(
+                f"`{field.full_name}`, which the path `{path}` goes through, is not a message to look into"
+            )
+    return steps
+
+
+def _entries(get: Callable[[Any], Any], part: str) -> _All:
+    if part == "key":
+        return lambda message: get(message).keys()
+    return lambda message: get(message).values()
+
+
+def _repeated(field: Any) -> bool:
+    known = getattr(field, "is_repeated", None)
+    return bool(field.label == field.LABEL_REPEATED if known is None else known)  # protobuf before 6 has no is_repeated
+
+
+def _descriptor(kind: type) -> Any:
+    protobuf = sys.modules.get("google.protobuf.message")
+    if protobuf is None or not issubclass(kind, protobuf.Message):
+        raise _Unreadable(f"the request is a {kind.__name__}, not a protobuf message")
+    return vars(kind)["DESCRIPTOR"]
 
 
 class _Node:
-    """One message type on the way: what to visit in it. Paths that begin alike share nodes, so it is seen once."""
+    """What to visit in one message on the way. Paths that begin alike share nodes, so that each is seen once."""
+
+    __slots__ = ("_nodes", "_visits")
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
@@ -155,25 +228,81 @@ class _Node:
         for visit in self._visits:
             visit(message, found)
 
-    def add(self, descriptor: Any, path: str, leaf: _Leaf, *, own: bool, whole: str = "") -> None:
-        """Add what is to be visited for ``path``, which begins at ``descriptor`` and is the end of ``whole``."""
-        name, _, rest = path.partition(".")
-        field = _field(descriptor, name, whole or path)
+    def add(self, steps: Sequence[_Step], leaf: Callable[[_Step], _Visit], *, own: bool) -> None:
+        """Add a path. ``own``: what is missing on it counts as "no namespace"; such a path is added first."""
+        step, rest = steps[0], steps[1:]
         if not rest:
-            self._visits.append(leaf(field, whole or path))
+            self._visits.append(leaf(step))
             return
-        if field.message_type is None:
-            raise _Unreadable(f"`{field.full_name}` on the path `{whole or path}` is not a message")
-        if field.message_type.full_name == _ANY:
-            raise _Unreadable(f"`{field.full_name}` on the path `{whole or path}` is a {_ANY}")
-        is_map = _is_map(field)
-        node = self._nodes.get(name)
+        node = self._nodes.get(step.name)
         if node is None:
-            node = self._nodes[name] = _Node()
-            if is_map:
-                self._visits.append(_through_map(name, node))
-            elif _repeated(field):
-                self._visits.append(_through_repeated(name, node))
-            else:
-                self._visits.append(_through_message(name, node, needed=own and not _in_oneof(field)))
-        node.add(field.message_type, rest, _entry_leaf(leaf) if is_map else leaf, own=own, whole=whole or path)
+            node = self._nodes[step.name] = _Node()
+            self._visits.append(_each(step.all, node) if step.all else _only(step, node, own))
+        node.add(rest, leaf, own=own)
+
+
+def _each(every: _All, node: _Node) -> _Visit:
+    def visit(message: Any, found: _Found) -> None:
+        elements = every(message)
+        found.spend(len(elements))
+        for element in elements:
+            node.visit(element, found)
+
+    return visit
+
+
+def _only(step: _Step, node: _Node, own: bool) -> _Visit:
+    name, get = step.name, attrgetter(step.name)
+    needed = own and not step.choice
+
+    def visit(message: Any, found: _Found) -> None:
+        if message.HasField(name):
+            node.visit(get(message), found)
+        elif needed:
+            found.add(None)
+
+    return visit
+
+
+def _text(step: _Step, own: bool = False) -> _Visit:
+    """A leaf that names namespaces."""
+    every = step.all
+    if every is None:
+        return _one_text(step, own)
+
+    def visit(message: Any, found: _Found) -> None:
+        values = every(message)
+        found.spend(len(values))
+        for value in values:
+            if value or own:
+                found.add(value or None)
+
+    return visit
+
+
+def _one_text(step: _Step, own: bool) -> _Visit:
+    name, get = step.name, attrgetter(step.name)
+
+    def visit(message: Any, found: _Found) -> None:
+        value = get(message)
+        if value or (own and not (step.choice and not message.HasField(name))):
+            found.add(value or None)
+
+    return visit
+
+
+def _own_text(step: _Step) -> _Visit:
+    """The leaf of a request's own namespace: empty is "no namespace"."""
+    return _text(step, own=True)
+
+
+def _opaque(step: _Step) -> _Visit:
+    """A leaf that names a namespace in a way that cannot be read."""
+    name, get = step.name, step.all or attrgetter(step.name)
+    present = step.field.has_presence and step.all is None
+
+    def visit(message: Any, found: _Found) -> None:
+        if message.HasField(name) if present else get(message):
+            found.add(None)
+
+    return visit

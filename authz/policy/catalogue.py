@@ -78,7 +78,9 @@ def _catalogue(top: Section) -> Catalogue:
     if problems:
         raise PolicyError(sorted(problems, key=lambda problem: (problem.place.line, problem.place.column)))
     if not methods:
-        raise top.refuse("services", "`services` names no method: every call would be denied", "add a service and its methods")
+        raise top.refuse(
+            "services", "`services` names no method: every call would be denied", "add a service and its methods"
+        )
     return Catalogue(methods)
 
 
