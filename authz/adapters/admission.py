@@ -91,8 +91,7 @@ class Admission:
         Args:
             message: the first request message; None if there is none, or if :attr:`needs_message` is false.
         """
-        decision = self._check(self._call(message))
-        return decision
+        return self._check(self._call(message))
 
     def decide_next(self, message: object) -> Decision | None:
         """Decide a further message of a request stream; None if it names no namespace that was not decided already."""

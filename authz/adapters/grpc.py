@@ -1,7 +1,7 @@
 """The interceptor for ``grpc.server``: no handler runs before its call is allowed.
 
-    engine = authz.load_config("authz.yaml")
-    server = grpc.server(pool, interceptors=[authz.adapters.grpc.AuthorizationInterceptor(engine)])
+engine = authz.load_config("authz.yaml")
+server = grpc.server(pool, interceptors=[authz.adapters.grpc.AuthorizationInterceptor(engine)])
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from authz.decision.base import Decision
 from authz.decision.current import enter
 from authz.engine import Engine
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler = Any  # a grpc.RpcMethodHandler
 
 
 class AuthorizationInterceptor(grpc.ServerInterceptor):

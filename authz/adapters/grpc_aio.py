@@ -1,7 +1,7 @@
 """The interceptor for ``grpc.aio.server``: no handler runs before its call is allowed.
 
-    engine = authz.load_config("authz.yaml")
-    server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
+engine = authz.load_config("authz.yaml")
+server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from authz.decision.current import enter
 from authz.engine import Engine
 
 
-class AuthorizationInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,name-defined]
+class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
     """Authorizes every call of a ``grpc.aio.server``, of all four kinds and every form of handler.
 
     Put it first in the list of interceptors, so that nothing runs for a call that is refused.

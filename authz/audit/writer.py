@@ -8,7 +8,6 @@ import os
 import secrets
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from authz.audit.record import Record
 from authz.errors import AuditError
@@ -79,5 +78,5 @@ class FileSink:
     def __enter__(self) -> FileSink:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -17,7 +17,7 @@ def current() -> Decision:
     """
     decision = _current.get()
     if decision is None:
-        raise LookupError("authz.current() is for handlers behind an authorization interceptor, in the handler's own thread")
+        raise LookupError("authz.current() is for code that an authorization interceptor let run, in its thread")
     return decision
 
 

@@ -19,7 +19,9 @@ class Orders(rpc.OrdersServicer):
         self._store = store
 
     def GetOrder(self, request: pb.GetOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        return self._store.get(request.namespace, request.id) or context.abort(grpc.StatusCode.NOT_FOUND, "no such order")
+        return self._store.get(request.namespace, request.id) or context.abort(
+            grpc.StatusCode.NOT_FOUND, "no such order"
+        )
 
     def CreateOrder(self, request: pb.CreateOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         return self._store.add(request.namespace, request.item, placed_by=_caller())
