@@ -91,7 +91,7 @@ def _refuse_references(text: str, path: Path, error: type[FileError]) -> None:
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             mark = event.start_mark
-            place = Place(str(path), mark.line + 1, mark.column + 1)
+            place = Place(str(path), mark.line + 1, mark.column + 1) if mark else Place(str(path))
             raise error.at(place, "uses an anchor or alias", "write the value out")
 
 

@@ -63,6 +63,7 @@ class Reason(StrEnum):
 
     # mapping
     CLAIMS_MALFORMED = "claims_malformed", "UNAUTHENTICATED"
+    CLAIMS_EXPIRED = "claims_expired", "UNAUTHENTICATED"
 
     # could not answer
     KEYS_UNAVAILABLE = "keys_unavailable", "UNAVAILABLE"

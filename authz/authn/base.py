@@ -45,7 +45,7 @@ class Principal:
     subject: str
     prefix: str = ""
     expires_at: float | None = None
-    attributes: Mapping[str, object] = field(default=_NOTHING, repr=False)
+    attributes: Mapping[str, object] = field(default_factory=lambda: _NOTHING, repr=False)
     key_id: str = ""
     fingerprint: str = ""
 

@@ -39,7 +39,7 @@ class Claims:
 
     principal: Principal
     system: frozenset[str] = frozenset()
-    namespaces: Mapping[str, frozenset[str]] = field(default=_NONE)
+    namespaces: Mapping[str, frozenset[str]] = field(default_factory=lambda: _NONE)
     expires_at: float | None = None
     used: tuple[str, ...] = ()
 
