@@ -74,7 +74,7 @@ class Engine:
         return self._policy
 
     def adopt(self, policy: Policy) -> None:
-        """Put ``policy`` in force for the calls that begin from now on. A call under way ends on the one it began with."""
+        """Put ``policy`` in force for the calls that begin from now on. One under way ends on the one it began with."""
         self._policy = policy
 
     def check(self, call: Call, credentials: Credentials = (), policy: Policy | None = None) -> Decision:

@@ -100,7 +100,9 @@ def _roles(claims: Claims, call: Call) -> list[str]:
 
 def utc(time_ns: int) -> str:
     """RFC 3339 in UTC with microseconds."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # whole numbers: a float of nanoseconds would round the microseconds
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
 
 
 def clean(text: str) -> str:

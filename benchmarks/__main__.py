@@ -1,0 +1,32 @@
+"""Run the benchmarks: `python -m benchmarks` for all of them, or the names of some.
+
+Each prints its table and writes it to benchmarks/results/. Numbers are of the machine that they were measured on; only
+numbers of one run may be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+BENCHMARKS = {
+    "interceptor": "a server with the interceptor beside one with an interceptor that does nothing",
+}
+
+
+def main() -> None:
+    """Run what is named on the command line."""
+    listing = "\n".join(f"  {name:<12} {what}" for name, what in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=f"{__doc__}\n{listing}", formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("name", nargs="*", help="default: all")
+    parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
+    options = parser.parse_args()
+    for name in options.name or BENCHMARKS:
+        print(f"== {name}: {BENCHMARKS[name]}")
+        importlib.import_module(f"benchmarks.{name}").run(quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The corridor with fake rooms: what each room's answer, and each room's failure, becomes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from authz.audit.record import Record
+from authz.authn.base import Principal, PrincipalKind
+from authz.call import Call
+from authz.claims.base import Claims
+from authz.credentials import BearerToken, Credentials
+from authz.decision.base import Decision, Effect, Rule, Verdict
+from authz.engine import Engine, Policy
+from authz.errors import AuditError, AuthenticationError, EvaluationError, MappingError, Place
+from authz.policy.catalogue import Catalogue
+from authz.policy.revision import Revision
+from authz.reason import Reason
+
+ALICE = Principal(PrincipalKind.TOKEN, "corp", "alice", "corp:")
+CALL = Call("/orders.Orders/Get", ("acme",))
+RULE = Rule("p, role:reader, *, *, read, allow", Place("policy.csv", 3))
+ALLOW = Verdict(Effect.ALLOW, Reason.ALLOWED, RULE, "abc", "acme")
+DENY = Verdict(Effect.DENY, Reason.DENIED_BY_RULE, RULE, "abc", "acme")
+NOTHING = Verdict(Effect.NO_OPINION, Reason.NO_RULE, None, "abc", "acme", "no rule for role:reader")
+
+
+class Rooms:
+    """An authentication, mapper, authorizer and sink in one, which answer or raise what the test says."""
+
+    def __init__(self, **answers: object) -> None:
+        self.answers: dict[str, object] = {"principal": ALICE, "claims": Claims(ALICE), "verdict": ALLOW, "sink": None}
+        self.answers.update(answers)
+        self.records: list[Record] = []
+        self.log: list[str] = []
+
+    def _answer(self, name: str) -> object:
+        answer = self.answers[name]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def authenticate(self, credentials: Credentials, method: str, now: float) -> Principal:
+        return self._answer("principal")  # type: ignore[return-value]
+
+    def map(self, principal: Principal) -> Claims:
+        return self._answer("claims")  # type: ignore[return-value]
+
+    def authorize(self, claims: Claims, call: Call) -> Verdict:
+        return self._answer("verdict")  # type: ignore[return-value]
+
+    def write(self, record: Record) -> None:
+        self._answer("sink")
+        record.to_json(1, "w")
+        self.records.append(record)
+
+    def start(self) -> None:
+        self.log.append("start")
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+def policy(authorizer: Rooms, revision: str = "abc") -> Policy:
+    return Policy(Revision(revision, Path("bundle"), "", (), Catalogue({})), authorizer)
+
+
+def engine(rooms: Rooms) -> Engine:
+    return Engine(rooms, rooms, policy(rooms), rooms)
+
+
+def check(**answers: object) -> tuple[Decision, Rooms]:
+    rooms = Rooms(**answers)
+    return engine(rooms).check(CALL, [BearerToken("x")]), rooms
+
+
+def test_an_allow_carries_the_caller_the_rule_the_revision_and_the_id_of_its_record() -> None:
+    decision, rooms = check()
+    assert decision
+    assert (decision.effect, decision.reason) == (Effect.ALLOW, Reason.ALLOWED)
+    assert (decision.rule, decision.revision) == (RULE, "abc")
+    assert decision.principal is ALICE
+    assert decision.claims is rooms.answers["claims"]
+    assert [record.decision for record in rooms.records] == [decision]
+    assert len(decision.audit_id) == 28
+
+
+@pytest.mark.parametrize("verdict", [DENY, NOTHING])
+def test_what_is_not_an_allow_is_falsy_and_recorded(verdict: Verdict) -> None:
+    decision, rooms = check(verdict=verdict)
+    assert not decision
+    assert decision.effect is verdict.effect
+    assert decision.detail == verdict.detail
+    assert len(rooms.records) == 1
+
+
+FAILURES = [
+    ("principal", AuthenticationError(Reason.TOKEN_EXPIRED, "expired"), Reason.TOKEN_EXPIRED),
+    ("principal", RuntimeError("bug"), Reason.EVALUATION_FAILED),
+    ("principal", KeyError("bug"), Reason.EVALUATION_FAILED),
+    ("claims", MappingError(Reason.CLAIMS_MALFORMED, "odd"), Reason.CLAIMS_MALFORMED),
+    ("claims", TypeError("bug"), Reason.EVALUATION_FAILED),
+    ("claims", Claims(ALICE, frozenset({"admin"}), expires_at=1.0), Reason.CLAIMS_EXPIRED),
+    ("verdict", EvaluationError("no answer"), Reason.EVALUATION_FAILED),
+    ("verdict", RecursionError(), Reason.EVALUATION_FAILED),
+    ("verdict", None, Reason.EVALUATION_FAILED),
+    ("verdict", True, Reason.EVALUATION_FAILED),
+]
+
+
+@pytest.mark.parametrize(("room", "answer", "reason"), FAILURES)
+def test_a_room_that_cannot_answer_is_a_recorded_denial(room: str, answer: object, reason: Reason) -> None:
+    decision, rooms = check(**{room: answer})
+    assert not decision
+    assert decision.effect is Effect.DENY
+    assert decision.reason is reason
+    assert decision.revision == "abc"
+    assert [record.decision for record in rooms.records] == [decision]
+
+
+def test_a_failure_is_an_alert_and_its_text_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "authz"):
+        decision, _ = check(verdict=ValueError("the secret of the failure"))
+    assert "the secret of the failure" in caplog.text
+    assert "secret" not in decision.detail
+
+
+@pytest.mark.parametrize("failure", [AuditError("full"), OSError(28, "no space"), ValueError("bug")])
+def test_an_allow_that_cannot_be_recorded_is_refused(failure: Exception) -> None:
+    decision, _ = check(sink=failure)
+    assert not decision
+    assert decision.effect is Effect.DENY
+    assert decision.reason is Reason.AUDIT_UNAVAILABLE
+    assert decision.reason.status == "UNAVAILABLE"
+
+
+def test_a_denial_that_cannot_be_recorded_stays_that_denial() -> None:
+    decision, _ = check(verdict=DENY, sink=AuditError("full"))
+    assert decision.effect is Effect.DENY
+    assert decision.reason is Reason.DENIED_BY_RULE
+
+
+@pytest.mark.parametrize("call", [None, "x", 3, Call(None), Call("/a.B/C", (b"acme",))])  # type: ignore[arg-type]
+def test_check_never_raises_and_never_allows_what_is_not_a_call(call: Call) -> None:
+    # an authorizer that allows everything does not help: what cannot be recorded is not allowed
+    assert not engine(Rooms()).check(call)
+
+
+def test_no_credentials_are_given_as_an_empty_tuple() -> None:
+    seen: list[object] = []
+    rooms = Rooms()
+    rooms.authenticate = lambda credentials, method, now: seen.append(credentials) or ALICE  # type: ignore[assignment,func-returns-value]
+    engine(rooms).check(CALL)
+    assert seen == [()]
+
+
+def test_a_call_is_decided_by_the_policy_that_it_was_read_by() -> None:
+    rooms = Rooms()
+    old, new = policy(rooms), policy(Rooms(verdict=DENY), "def")
+    subject = Engine(rooms, rooms, old, rooms)
+    began_with = subject.policy
+    subject.adopt(new)
+    assert subject.policy is new
+    assert subject.check(CALL, (), began_with)
+    assert not subject.check(CALL)
+
+
+def test_the_engine_starts_and_closes_what_runs_beside_it() -> None:
+    rooms = Rooms()
+    with engine(rooms):
+        assert rooms.log == ["start"]
+    assert rooms.log == ["start", "close", "close"]
+
+
+def test_a_sink_without_an_end_is_left_alone() -> None:
+    class Sink:
+        def write(self, record: Record) -> None: ...
+
+    rooms = Rooms()
+    Engine(rooms, rooms, policy(rooms), Sink()).close()
+    assert rooms.log == ["start", "close"]
+
+
+def test_the_record_has_the_caller_also_when_a_later_room_refuses() -> None:
+    _, rooms = check(claims=MappingError(Reason.CLAIMS_MALFORMED, "odd"))
+    line = json.loads(rooms.records[0].to_json(1, "w"))
+    assert (line["sub"], line["roles"], line["reason"], line["reason_text"]) == (
+        "user:corp:alice",
+        None,
+        "claims_malformed",
+        "odd",
+    )
