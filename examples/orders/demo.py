@@ -202,9 +202,7 @@ def main() -> int:
         print(json.dumps({name: value for name, value in record.items() if value not in (None, "", [], False)}))
     policy = here(CONFIG.parent / "../../policies/default/policy.csv")
     print(f"\nTo see a policy at work: open {policy}, change\n\n    p, role:worker, *, api:work, *, allow\n\nto\n")
-    print(
-        "    p, role:worker, *, api:work, *, deny\n\nand run `make demo` again: it names each row that comes out differently."
-    )
+    print("    p, role:worker, *, api:work, *, deny\n\nand run `make demo` again: it names each row that changed.")
     for line in wrong:
         print(f"\nDIFFERENT  {line}")
     return 1 if wrong else 0

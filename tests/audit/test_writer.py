@@ -139,6 +139,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_threads_write_whole_lines_in_order(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with FileSink(path) as sink:
+
         def write_many() -> None:
             for _ in range(200):
                 sink.write(RECORD)
