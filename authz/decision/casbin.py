@@ -1,0 +1,160 @@
+"""CasbinAuthorizer: decides with Casbin's own evaluator, for whatever the compiler cannot compile, and as its oracle.
+
+Of Casbin, the expression evaluator and the built-in functions are used, not the Enforcer: that one parses the matcher
+on every call, remembers every name it is ever asked about, and silences loggers of the whole process. The matcher is
+parsed once for each revision; nothing that a request says is kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from casbin.model import FunctionMap
+from casbin.util import SimpleEval
+from casbin.util.util import escape_assertion
+
+from authz.call import ApiMethod
+from authz.claims.base import Claims
+from authz.decision.base import Effect, Rule, Verdict
+from authz.decision.bundle import BundleAuthorizer, request_values, subjects_of
+from authz.decision.roles import Roles
+from authz.decision.rules import ALLOW, DENY, NEITHER, Rules, resolve
+from authz.errors import EvaluationError, PolicyError
+from authz.policy.matcher import parse_matcher, uses
+from authz.policy.model import read_model
+from authz.policy.revision import Revision
+
+_EFFECTS: Final = {ALLOW: Effect.ALLOW, DENY: Effect.DENY, NEITHER: Effect.NO_OPINION}
+
+
+class Matcher:
+    """A model's matcher, evaluated by Casbin. Thread-safe.
+
+    Args:
+        rules: the rules; what the matcher calls ``eval`` on is parsed here, once.
+        functions: further functions by name, in place of the model's roles or of Casbin's functions.
+    """
+
+    def __init__(self, rules: Rules, functions: Mapping[str, Callable[..., object]] | None = None) -> None:
+        self._tree = parse_matcher(rules.model)
+        self._request = [f"r_{name}" for name in rules.model.request]
+        self._policy = [f"p_{name}" for name in rules.model.policies["p"]]
+        self._functions: dict[str, Any] = dict(FunctionMap.load_function_map().get_functions())
+        self._functions |= {key: _member_of(roles) for key, roles in rules.roles.items()}
+        self._functions |= functions or {}
+        self._local = threading.local()
+        self._evaluated = sorted(_evaluated(self._tree))
+        self._trees: dict[tuple[str, ...], ast.expr] = {}
+        for row in rules.rows if self._evaluated else ():
+            texts = tuple(row[self._policy.index(name)] for name in self._evaluated)
+            if texts not in self._trees:
+                self._trees[texts] = _with_rules(self._tree, dict(zip(self._evaluated, texts, strict=True)))
+
+    def matches(self, request: Sequence[object], row: Sequence[str]) -> bool:
+        """Whether the rule ``row`` matches ``request``.
+
+        Raises:
+            Exception: whatever the matcher runs into, of any type.
+        """
+        names = dict(zip(self._policy, row, strict=True))
+        tree = self._tree
+        if self._evaluated:
+            tree = self._trees[tuple(names[name] for name in self._evaluated)]
+        evaluator = getattr(self._local, "evaluator", None)
+        if evaluator is None:
+            evaluator = self._local.evaluator = SimpleEval("", dict(self._functions))
+        evaluator.ast_parsed_value = tree
+        evaluator.expr = ""
+        try:
+            result = evaluator.eval(dict(zip(self._request, request, strict=True), **names))
+        except RecursionError:
+            raise EvaluationError("the matcher is nested too deep") from None
+        finally:
+            evaluator.names = {}
+        if not isinstance(result, bool | float):
+            raise EvaluationError(f"the matcher gave {type(result).__name__}, not true or false")
+        return bool(result)
+
+
+def _member_of(roles: Roles) -> Callable[..., bool]:
+    if roles.domains:
+        return lambda name, role, domain="", *_: roles.has(name, role, str(domain))
+    return lambda name, role, *_: roles.has(name, role)
+
+
+def _evaluated(tree: ast.expr) -> set[str]:
+    """The fields that the matcher calls ``eval`` on."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "eval":
+            if len(node.args) != 1 or not isinstance(node.args[0], ast.Name) or node.args[0].id[:2] != "p_":
+                raise PolicyError.at("m", "`eval` takes one field of the rule, e.g. `eval(p.sub_rule)`")
+            found.add(node.args[0].id)
+    return found
+
+
+def _with_rules(tree: ast.expr, texts: Mapping[str, str]) -> ast.expr:
+    """``tree`` with each ``eval(field)`` replaced by the expression that the field holds."""
+
+    class Insert(ast.NodeTransformer):
+        def visit_Call(self, node: ast.Call) -> ast.AST:
+            if isinstance(node.func, ast.Name) and node.func.id == "eval":
+                name = node.args[0]
+                return _parsed(texts[name.id]) if isinstance(name, ast.Name) else node
+            return self.generic_visit(node)
+
+    copied = ast.parse(ast.unparse(tree), mode="eval").body
+    return ast.Expression(Insert().visit(copied)).body
+
+
+def _parsed(text: str) -> ast.expr:
+    expression = escape_assertion(text).replace("&&", " and ").replace("||", " or ")
+    expression = expression.replace("!=", "\0").replace("!", " not ").replace("\0", "!=")
+    try:
+        tree: ast.expr = ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise PolicyError.at("policy", f"`{text}` is no expression") from None
+    return tree
+
+
+class CasbinAuthorizer(BundleAuthorizer):
+    """Decides calls by evaluating the matcher with Casbin, rule by rule.
+
+    Raises:
+        PolicyError: the revision's model cannot be evaluated.
+    """
+
+    def __init__(self, revision: Revision) -> None:
+        super().__init__(revision)
+        model = read_model(revision.model, str(revision.path / "model.conf"))
+        self._rules = Rules(model, ((line.ptype, *line.fields) for line in revision.lines))
+        self._matcher = Matcher(self._rules)
+        tree = parse_matcher(model)
+        self._subject_roles = [roles for key, roles in self._rules.roles.items() if uses(tree, key, "r_sub", "p_sub")]
+
+    def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
+        values = request_values(namespace, method, api)
+        found: dict[int, str] = {}
+        for subject in subjects_of(claims, namespace):
+            values["sub"] = subject
+            request = [values[name] for name in self._rules.model.request]
+            for rule, row in enumerate(self._rules.rows):
+                if rule not in found and self._matcher.matches(request, row):
+                    found[rule] = subject
+        effect, rule = resolve(self._rules.model.effect, sorted(found), self._rules.effects)
+        return self._answer(_EFFECTS[effect], self._rule(rule, found.get(rule, ""), values["dom"]), namespace)
+
+    def _rule(self, rule: int, subject: str, domain: str) -> Rule | None:
+        if rule < 0:
+            return None
+        line = self.revision.lines[self._rules.lines[rule]]
+        names = self._rules.model.policies["p"]
+        chain: tuple[str, ...] = ()
+        if "sub" in names:
+            role = line.fields[names.index("sub")]
+            for roles in self._subject_roles:
+                chain = chain or roles.chain(subject, role, domain if roles.domains else "")
+        return Rule(line.text, line.place, chain or (subject,))

@@ -1,0 +1,132 @@
+"""Rules: the lines of a policy as deciding needs them: rules in the order of their precedence, and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from authz.decision.roles import Roles
+from authz.errors import PolicyError
+from authz.policy.model import Model, PolicyEffect
+
+ALLOW: Final = 1
+DENY: Final = 2
+NEITHER: Final = 0
+_EFFECTS: Final = {"allow": ALLOW, "deny": DENY}
+
+
+class Rules:
+    """The ``p`` lines and the roles of one policy.
+
+    Attributes:
+        model: the model.
+        rows: the fields of each rule, in the order in which Casbin evaluates them.
+        lines: for each rule, which line of the policy it is (from 0).
+        effects: for each rule, ALLOW, DENY or NEITHER.
+        roles: role type -> roles.
+    """
+
+    __slots__ = ("effects", "lines", "model", "roles", "rows")
+
+    def __init__(self, model: Model, lines: Iterable[Sequence[str]]) -> None:
+        """``lines``: each line's type, then its fields.
+
+        Raises:
+            PolicyError: a line or a definition that Casbin cannot evaluate.
+        """
+        self.model = model
+        self.rows: list[Sequence[str]] = []
+        self.lines: list[int] = []
+        names = model.policies["p"]
+        members: dict[str, list[Sequence[str]]] = {key: [] for key in model.roles}
+        width = len(names) + 1
+        for index, line in enumerate(lines):
+            if line[0] == "p":
+                if len(line) != width:
+                    raise PolicyError.at(
+                        model.places["p"], f"line {index + 1} has {len(line) - 1} fields, not {width - 1}"
+                    )
+                self.rows.append(line[1:])
+                self.lines.append(index)
+            elif line[0] in members:
+                if len(line) - 1 < model.roles[line[0]].fields:
+                    raise PolicyError.at(model.places[line[0]], f"line {index + 1} has {len(line) - 1} fields, too few")
+                members[line[0]].append(line[1:])
+        self.roles: Mapping[str, Roles] = {key: _roles(model, key, members[key]) for key in model.roles}
+        self._sort(names, members.get("g", []))
+        column = names.index("eft") if "eft" in names else -1
+        self.effects = bytes(_EFFECTS.get(row[column], NEITHER) if column >= 0 else ALLOW for row in self.rows)
+
+    def _sort(self, names: Sequence[str], members: Sequence[Sequence[str]]) -> None:
+        """Put the rules in the order of their precedence: by subject, then by priority, as Casbin sorts them."""
+        order = list(range(len(self.rows)))
+        if self.model.effect is PolicyEffect.SUBJECT_PRIORITY:
+            levels = _levels(self.model, members)
+            domain = names.index("dom") if "dom" in names else -1
+            order.sort(key=lambda i: levels.get((self.rows[i][domain] if domain >= 0 else "", self.rows[i][0]), 0))
+        if "priority" in names:
+            column = names.index("priority")
+            try:
+                order.sort(key=lambda i: _priority(self.rows[i][column]))
+            except TypeError:
+                raise PolicyError.at(self.model.places["p"], "some priorities are numbers and some are not") from None
+        self.rows = [self.rows[i] for i in order]
+        self.lines = [self.lines[i] for i in order]
+
+
+def _priority(value: str) -> int | str:
+    return int(value) if value.isdigit() else value
+
+
+def _roles(model: Model, key: str, lines: Sequence[Sequence[str]]) -> Roles:
+    definition = model.roles[key]
+    names = definition.fields - definition.conditions
+    if names > 3:
+        raise PolicyError.at(model.places[key], f"`{key}` has more than one domain", "write `_, _` or `_, _, _`")
+    return Roles(lines, domains=names == 3)
+
+
+def _levels(model: Model, lines: Sequence[Sequence[str]]) -> dict[tuple[str, str], int]:
+    """(Domain, name) -> how many steps its farthest member is away: the lower, the sooner its rules count."""
+    members: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for line in lines:
+        domain = line[2] if len(line) > 2 else ""
+        members.setdefault((domain, line[0]), set())
+        members.setdefault((domain, line[1]), set()).add((domain, line[0]))
+    levels: dict[tuple[str, str], int] = {}
+    left = dict(members)
+    level = 0
+    while left:
+        done = [name for name, below in left.items() if not any(each in left for each in below)]
+        if not done:
+            raise PolicyError.at(model.places["e"], "the subjects form a circle, so none comes before the other")
+        for name in done:
+            levels[name] = level
+            del left[name]
+        level += 1
+    return levels
+
+
+def resolve(effect: PolicyEffect, found: Sequence[int], effects: bytes) -> tuple[int, int]:
+    """What the rules ``found`` say together: ALLOW, DENY or NEITHER, and which of them says so (-1: none).
+
+    Args:
+        effect: the model's.
+        found: positions of the matching rules, ascending.
+        effects: for each rule, ALLOW, DENY or NEITHER.
+    """
+    if effect in (PolicyEffect.PRIORITY, PolicyEffect.SUBJECT_PRIORITY):
+        for rule in found:
+            if effects[rule]:
+                return effects[rule], rule
+        return NEITHER, -1
+    if effect is not PolicyEffect.ALLOW_OVERRIDE:
+        for rule in found:
+            if effects[rule] == DENY:
+                return DENY, rule
+        if effect is PolicyEffect.DENY_OVERRIDE:
+            return ALLOW, -1
+    for rule in found:
+        if effects[rule] == ALLOW:
+            return ALLOW, rule
+    return NEITHER, -1

@@ -1,0 +1,115 @@
+"""Load: a bundle's folder -> Revision, all or nothing.
+
+A bundle is a folder with ``model.conf``, ``policy.csv`` and ``catalogue.yaml``. Further policy files may stand in
+``policy.d/``; they follow ``policy.csv`` in the order of their names. The bundle's own tests are no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from authz.errors import Place, PolicyError, Problem
+from authz.policy.catalogue import Catalogue, parse_catalogue
+from authz.policy.check import LineCheck, check_model
+from authz.policy.lines import PolicyLines
+from authz.policy.matcher import parse_matcher
+from authz.policy.model import Model, read_model
+from authz.policy.revision import Revision
+
+MODEL: Final = "model.conf"
+POLICY: Final = "policy.csv"
+MORE_POLICY: Final = "policy.d"
+CATALOGUE: Final = "catalogue.yaml"
+_BYTES_LIMIT: Final = 256 * 1024 * 1024
+
+
+def load_bundle(path: Path) -> Revision:
+    """Read the bundle in the folder ``path``, every file once.
+
+    Raises:
+        PolicyError: everything that is wrong with it, in the order model, catalogue, policy.
+    """
+    files = _read(path)
+    return _revision(path, files)
+
+
+def bundle_files(path: Path) -> list[Path]:
+    """The files of the bundle in ``path``, in the order in which they are read; not all of them need exist."""
+    more = path / MORE_POLICY
+    try:
+        names = sorted(file for file in more.iterdir() if file.suffix == ".csv")
+    except OSError:
+        names = []
+    return [path / MODEL, path / CATALOGUE, path / POLICY, *names]
+
+
+def _read(path: Path) -> dict[Path, bytes]:
+    if not path.is_dir():
+        raise PolicyError.at(path, "is no folder", f"name a folder with {MODEL}, {POLICY} and {CATALOGUE}")
+    problems: list[Problem] = []
+    files: dict[Path, bytes] = {}
+    for file in bundle_files(path):
+        try:
+            with file.open("rb") as stream:
+                data = stream.read(_BYTES_LIMIT + 1)
+        except FileNotFoundError:
+            problems.append(Problem(Place(str(file)), "is missing", "a bundle needs it, even if it has nothing to say"))
+        except OSError as exc:
+            problems.append(Problem(Place(str(file)), f"cannot be read: {exc.strerror}"))
+        else:
+            if len(data) > _BYTES_LIMIT:
+                problems.append(Problem(Place(str(file)), f"is larger than {_BYTES_LIMIT} bytes"))
+            files[file] = data
+    if problems:
+        raise PolicyError(problems)
+    return files
+
+
+def _revision(path: Path, files: dict[Path, bytes]) -> Revision:
+    problems: list[Problem] = []
+    model: Model | None = None
+    catalogue: Catalogue | None = None
+    lines = PolicyLines()
+    digest = hashlib.sha256()
+    for file, data in files.items():
+        name = file.relative_to(path).as_posix().encode()
+        digest.update(b"%d:%s%d:" % (len(name), name, len(data)))
+        digest.update(data)
+        try:
+            if file.name == CATALOGUE:
+                catalogue = parse_catalogue(data, file)
+            elif file.name == MODEL:
+                model = read_model(_text(data, file), str(file))
+            else:
+                lines.add(_text(data, file), str(file), problems)
+        except PolicyError as exc:
+            problems += exc.problems
+    if model is None or catalogue is None:
+        raise PolicyError(problems)
+    problems[:0] = check_model(model)
+    try:
+        tree = parse_matcher(model)
+    except PolicyError as exc:
+        raise PolicyError([*exc.problems, *problems]) from None
+    check = LineCheck(model, tree, catalogue, lines)
+    problems += check.problems
+    if problems:
+        raise PolicyError(problems)
+    return Revision(digest.hexdigest(), path, model.text, lines, catalogue, tuple(check.warnings))
+
+
+def _text(data: bytes, file: Path) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        column = exc.start - data.rfind(b"\n", 0, exc.start)
+        raise PolicyError.at(Place(str(file), line, column), "is not UTF-8", "save the file as UTF-8") from None
+    if text.startswith("\ufeff"):
+        remedy = "save the file as UTF-8 without one"
+        raise PolicyError.at(
+            Place(str(file), 1, 1), "begins with a byte order mark, which spoils the first line", remedy
+        )
+    return text

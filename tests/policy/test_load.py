@@ -1,0 +1,214 @@
+"""What a bundle may not say: each mistake is refused with its place and what to write instead."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from authz.claims import base as claims
+from authz.errors import PolicyError
+from authz.policy import check
+from authz.policy.load import load_bundle
+from tests.bundle import CATALOGUE, MODEL, POLICY, write_bundle
+
+LINES = [
+    # policy lines, and the problem: line:column, words of the message, words of the remedy
+    ("P, role:a, *, *, read, allow", "1:1", "defines no `P`", "did you mean `p`?"),
+    ("p2, role:a, *, *, read, allow", "1:1", "defines no `p2`", "did you mean"),
+    ("g3, role:a, role:b", "1:1", "defines no `g3`", "did you mean"),
+    ("p role:a * * read allow", "1:1", "defines no", ""),
+    ("p, role:a, *, *, read", "1:1", "has 4 fields, `p` has 5", "write p, sub, dom, obj, act, eft"),
+    ("p, role:a, *, *, read, allow, x", "1:1", "has 6 fields", "write p, sub"),
+    ("p, role:a, *, *, , allow", "1:18", "a field is empty", "write a value"),
+    ("g, role:a", "1:1", "has 1 fields, `g` has 2", "write g, member, role"),
+    ("p, admin, *, *, read, allow", "1:4", "`admin` is no subject", "write `role:admin` or `user:admin`"),
+    ("p, Role:admin, *, *, read, allow", "1:4", "`Role:admin` is no subject", "write `role:admin`"),
+    ("p, role:, *, *, read, allow", "1:4", "`role:` is no role", "ASCII letters"),
+    ("p, role:*, *, *, read, allow", "1:4", "`role:*` is no role", "ASCII letters"),
+    ("p, user:, *, *, read, allow", "1:4", "names nobody", "prefix"),
+    ("p, user:corp:*, *, *, read, allow", "1:4", "a subject is no pattern", "name the user"),
+    ("p, role:a, a b, *, read, allow", "1:12", "`a b` is no namespace", "ASCII letters"),
+    ("p, role:a, *-x, *, read, allow", "1:12", "ignores what follows the first `*`", "at the end only"),
+    ("p, role:a, a*b*, *, read, allow", "1:12", "ignores what follows the first `*`", "at the end only"),
+    ("p, role:a, *, Get, read, allow", "1:15", "`Get` is no method", "write `/shop.Orders/Get`"),
+    ("p, role:a, *, /shop.Orders/Gett, read, allow", "1:15", "knows no method", "did you mean `/shop.Orders/Get`?"),
+    ("p, role:a, *, /shop.Order/*, read, allow", "1:15", "matches no method", "did you mean"),
+    ("p, role:a, *, /*/Get, read, allow", "1:15", "ignores what follows the first `*`", "at the end only"),
+    ("p, role:a, *, api:cancel, *, allow", "1:15", "no line puts a method into", "g2, <method>, api:cancel"),
+    ("p, role:a, *, *, reed, allow", "1:18", "`reed` is no access", "did you mean `read`?"),
+    ("p, role:a, *, *, READ, allow", "1:18", "`READ` is no access", "did you mean `read`?"),
+    ("p, role:a, *, *, read, Deny", "1:24", "`Deny` is no effect", "did you mean `deny`?"),
+    ("p, role:a, *, *, read, dney", "1:24", "`dney` is no effect", "did you mean `deny`?"),
+    ("p, role:a, *, *, read, deny # suspended", "1:29", "part of the value", "a line of its own"),
+    ("p, role:a, *, *, read, #allow", "1:24", "part of the value", "a line of its own"),
+    ('p, "role:a", *, *, read, allow', "1:4", "a quote", "leave it out"),
+    ("p; role:a; *; *; read; allow", "1:2", "a semicolon does not separate", "comma"),
+    ("p\trole:a\t*\t*\tread\tallow", "1:2", "a tab does not separate", "comma"),
+    ("p, role:a, *,\t*, read, allow", "1:14", "U+0009", "plain blank"),
+    ("p, role:a,\u00a0*, *, read, allow", "1:11", "U+00A0", "plain blank"),
+    ("p, role:a, \x00*, *, read, allow", "1:12", "U+0000", "plain blank"),
+    ("p, role:a, (*, *), read, allow", "1:1", "bracket", "remove"),
+    ("p, role:a, [*, *, read, allow", "1:1", "bracket", "remove"),
+    ("<<<<<<< ours", "1:1", "merge conflict", "resolve"),
+    ("=======", "1:1", "merge conflict", "resolve"),
+    (">>>>>>> theirs", "1:1", "merge conflict", "resolve"),
+    ("p, role:a, *, *, read, allow\n\np,role:a,*,*,read,allow", "3:1", "is the same line as", "keep one"),
+    (
+        "p, role:a, *, *, read, allow\ng, role:b, role:aa",
+        "2:12",
+        "grants anything to `role:aa`",
+        "did you mean `role:a`",
+    ),
+    ("p, role:a, *, *, read, allow\ng, alice, role:a", "2:4", "`alice` is no subject", "user:alice"),
+    ("p, role:a, *, *, read, allow\ng, user:x, user:y", "2:12", "`user:y` is no role", "write `role:y`"),
+    ("p, role:a, *, *, read, allow\ng, role:b, role:a\ng, role:a, role:b", "3:1", "role:a -> role:b", "remove one"),
+    ("p, role:a, *, *, read, allow\ng, role:a, role:a", "2:1", "closes the circle role:a -> role:a", "remove one"),
+    ("g2, /shop.Orders/Get, read", "1:23", "`read` is no API group", "api:<name>"),
+    ("g2, /shop.Orders/*, api:x", "1:5", "would not be a pattern here", "name the method"),
+    ("g2, /shop.Orders/Gat, api:x", "1:5", "knows no method", "did you mean `/shop.Orders/Get`?"),
+]
+
+
+@pytest.mark.parametrize(("policy", "place", "message", "remedy"), LINES, ids=[line[0][:40] for line in LINES])
+def test_a_line_is_refused(tmp_path: Path, policy: str, place: str, message: str, remedy: str) -> None:
+    bundle = write_bundle(tmp_path / "b", policy + "\n")
+    with pytest.raises(PolicyError) as refused:
+        load_bundle(bundle)
+    first = refused.value.problems[0]
+    assert str(first.place) == f"{bundle / 'policy.csv'}:{place}"
+    assert message in first.message
+    assert remedy in first.remedy
+
+
+MODELS = [
+    # what to replace in the model, by what, and words of the problem
+    ("[matchers]", "[matcher]", "unknown section `[matcher]`; did you mean `matchers`?"),
+    ("[matchers]", "[matchers", "unknown section"),
+    ("[request_definition]", "", "`r` stands before the first section"),
+    ("r = sub, dom, obj, act", "", "`r` of `[request_definition]` is missing"),
+    ("r = sub, dom, obj, act", "r = sub, dom, obj, act\nr = sub", "defined twice"),
+    ("r = sub, dom, obj, act", "r = sub, domain, obj, act", "`r` asks for `domain`, which no call has; did you mean"),
+    ("r = sub, dom, obj, act", "r = sub, dom, obj, act # who", "comment"),
+    ("r = sub, dom, obj, act", "r = sub, sub, obj, act", "names `sub` twice"),
+    ("r = sub, dom, obj, act", "r = sub, d om, obj, act", "`d om` in `r` is no name"),
+    ("r = sub, dom, obj, act", "r =", "`r` has no value"),
+    ("r = sub, dom, obj, act", "r1 = sub", "`r1` is no key of `[request_definition]`"),
+    ("p = sub, dom, obj, act, eft", "p = sub, dom, obj, act, eft\np2 = sub", "`p2` is never decided"),
+    ("g = _, _", "g = _", "`g` cannot be `_`"),
+    ("g = _, _", "g = _, _, (_, _)", "`g` has conditions"),
+    ("g = _, _", "g = _, _, _, _", "more than one domain"),
+    ("some(where (p.eft == allow)) && ", "", "allows every call that no rule denies"),
+    ("(p.eft == allow)", "(p.eft==allow)", "write `some(where (p.eft == allow)) &&"),
+    ("(p.eft == allow)", "(p.eft == alow)", "Casbin has no effect"),
+    ("r.act == p.act", "r.act == p.actt", "`m` uses `p.actt`, which nobody defines; did you mean `p.act`?"),
+    ("keyMatch(r.dom", "keymatch(r.dom", "`m` calls `keymatch`, which nobody defines; did you mean `keyMatch`?"),
+    ("r.act == p.act)", "r.act == p.act", "`m` is no expression"),
+    ('"*"', '"*', "does not end"),
+    ('"*"', '"!"', "holds an operator"),
+    ("m = g(", "m = # g(", "`m` is empty"),
+    ("&& \\\n", "&& \\\n\n", "must be continued"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), MODELS, ids=[f"{old[:20]}->{new[:30]}" for old, new, _ in MODELS])
+def test_a_model_is_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    model = MODEL.replace("&& (p.act", "&& \\\n(p.act")
+    assert old in model
+    with pytest.raises(PolicyError, match=re.escape(problem)):
+        load_bundle(write_bundle(tmp_path / "b", model=model.replace(old, new, 1)))
+
+
+def test_a_model_that_ends_in_the_middle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="the last line ends in"):
+        load_bundle(write_bundle(tmp_path / "b", model=MODEL + "x = 1 \\"))
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", "p, role:a, *, *, reed, allow\np, role:a, *, *, read, dney\n")
+    with pytest.raises(PolicyError) as refused:
+        load_bundle(bundle)
+    assert [problem.place.line for problem in refused.value.problems] == [1, 2]
+
+
+def test_the_lines_of_every_file_in_order(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", "# first\r\n" + POLICY.replace("\n", "\r\n"))
+    (bundle / "policy.d").mkdir()
+    (bundle / "policy.d" / "20.csv").write_text("p,role:y,  ns-1 ,*,*,deny")
+    (bundle / "policy.d" / "10.csv").write_text("  p, role:x, *, *, read, allow\n")
+    (bundle / "policy.d" / "README").write_text("no policy")
+    revision = load_bundle(bundle)
+    assert [str(line.place).rpartition("/")[2] + " " + line.text for line in revision.lines] == [
+        "policy.csv:2:1 p, role:reader, *, *, read, allow",
+        "policy.csv:3:1 p, role:writer, *, *, write, allow",
+        "policy.csv:4:1 g, role:writer, role:reader",
+        "10.csv:1:3 p, role:x, *, *, read, allow",
+        "20.csv:1:1 p, role:y, ns-1, *, *, deny",
+    ]
+    assert [revision.lines[i] for i in range(-5, 0)] == list(revision.lines) == list(revision.lines[:])
+    with pytest.raises(IndexError):
+        revision.lines[5]
+
+
+def test_the_id_is_of_names_and_bytes(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b")
+    first = load_bundle(bundle)
+    assert re.fullmatch("[0-9a-f]{64}", first.id)
+    assert load_bundle(write_bundle(tmp_path / "other")).id == first.id
+    assert first.id != hashlib.sha256(POLICY.encode()).hexdigest()
+    (bundle / "policy.csv").write_text(POLICY + "\n")
+    assert load_bundle(bundle).id != first.id
+    (bundle / "policy.csv").write_text(POLICY)
+    (bundle / "tests.yaml").write_text("tests: are no part of it")
+    assert load_bundle(bundle).id == first.id
+    (bundle / "policy.d").mkdir()
+    (bundle / "policy.d" / "empty.csv").touch()
+    assert load_bundle(bundle).id != first.id
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "problem"),
+    [
+        ("policy.csv", b"p, role:a, *, *, read, allow\np, role:\xff", "policy.csv:2:9: is not UTF-8"),
+        ("policy.csv", b"\xef\xbb\xbfp, role:a, *, *, read, deny", "policy.csv:1:1: begins with a byte order mark"),
+        ("model.conf", b"\xef\xbb\xbf" + MODEL.encode(), "model.conf:1:1: begins with a byte order mark"),
+        ("catalogue.yaml", b"services: {}", "names no method"),
+    ],
+)
+def test_a_file_is_refused(tmp_path: Path, file: str, data: bytes, problem: str) -> None:
+    bundle = write_bundle(tmp_path / "b")
+    (bundle / file).write_bytes(data)
+    with pytest.raises(PolicyError, match=problem):
+        load_bundle(bundle)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="is no folder"):
+        load_bundle(tmp_path / "nowhere")
+    bundle = write_bundle(tmp_path / "b")
+    (bundle / "policy.csv").unlink()
+    (bundle / "model.conf").unlink()
+    (bundle / "model.conf").mkdir()
+    with pytest.raises(PolicyError) as refused:
+        load_bundle(bundle)
+    assert [problem.message.split(":")[0] for problem in refused.value.problems] == ["cannot be read", "is missing"]
+
+
+def test_warnings(tmp_path: Path) -> None:
+    assert "has no rule" in str(load_bundle(write_bundle(tmp_path / "a", "")).warnings[0])
+    policy = POLICY + "g2, /shop.Orders/Get, api:unused\n"
+    assert "no rule names the API group `api:unused`" in str(load_bundle(write_bundle(tmp_path / "b", policy)).warnings)
+    steps = "".join(f"g, role:r{i}, role:r{i + 1}\n" for i in range(12))
+    policy = "p, role:r12, *, *, read, allow\n" + steps
+    assert "12 steps from its last role" in str(load_bundle(write_bundle(tmp_path / "c", policy)).warnings[0])
+
+
+def test_a_service_that_is_one_entry(tmp_path: Path) -> None:
+    policy = "p, role:a, *, /shop.Internal/Anything, admin, allow\np, role:a, *, /shop.Internal/Some*, admin, allow\n"
+    assert len(load_bundle(write_bundle(tmp_path / "b", policy, catalogue=CATALOGUE)).lines) == 2
+
+
+def test_a_role_means_the_same_here_and_in_claims() -> None:
+    assert check._ROLE.pattern == claims._ROLE.pattern
