@@ -152,7 +152,7 @@ def test_check_never_raises_and_never_allows_what_is_not_a_call(call: Call) -> N
 def test_no_credentials_are_given_as_an_empty_tuple() -> None:
     seen: list[object] = []
     rooms = Rooms()
-    rooms.authenticate = lambda credentials, method, now: seen.append(credentials) or ALICE  # type: ignore[assignment,func-returns-value]
+    rooms.authenticate = lambda credentials, method, now: seen.append(credentials) or ALICE  # type: ignore[method-assign,func-returns-value]
     engine(rooms).check(CALL)
     assert seen == [()]
 

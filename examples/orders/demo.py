@@ -49,12 +49,12 @@ class Outcome:
     @property
     def decided_by(self) -> str:
         """The rule's file and line, or the reason if no rule decided."""
-        return self.record["rule_src"] or self.record["reason"]
+        return str(self.record["rule_src"] or self.record["reason"])
 
     @property
     def because(self) -> str:
         """The rule as written, or the reason if no rule decided."""
-        return self.record["rule"] or self.record["reason"]
+        return str(self.record["rule"] or self.record["reason"])
 
 
 def seeded() -> OrderStore:
@@ -155,8 +155,9 @@ def outcome(ports: Ports, keys: Keys, caller: Caller, attempt: Attempt) -> Outco
     """Make one call, and find the record of its decision."""
     code, audit_id = call(ports, keys, caller, attempt)
     # a stream is decided more than once; the refusal of a later message carries an id of its own
-    record = next((r for r in map(json.loads, AUDIT_LOG.open()) if r["id"] == audit_id), {})
-    return Outcome(code, record or {"rule": None, "rule_src": None, "reason": "not recorded", "decision": "?"})
+    records = (json.loads(line) for line in AUDIT_LOG.read_text().splitlines())
+    missing: dict[str, Any] = {"rule": None, "rule_src": None, "reason": "not recorded", "decision": "?"}
+    return Outcome(code, next((record for record in records if record["id"] == audit_id), missing))
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -201,7 +202,7 @@ def main() -> int:
         print(json.dumps({name: value for name, value in record.items() if value not in (None, "", [], False)}))
     policy = here(CONFIG.parent / "../../policies/default/policy.csv")
     print(f"\nTo see a policy at work: open {policy}, change\n\n    p, role:worker, *, api:work, *, allow\n\nto\n")
-    print("    p, role:worker, *, api:work, *, deny\n\nand run `make demo` again: it names each row that comes out differently.")
+    print("    p, role:worker, *, api:work, *, deny\n\nand run `make demo` again: it names each row that changed.")
     for line in wrong:
         print(f"\nDIFFERENT  {line}")
     return 1 if wrong else 0
