@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from casbin.model import FunctionMap
@@ -22,7 +22,7 @@ from authz.decision.base import Verdict
 from authz.decision.bundle import EFFECTS, BundleAuthorizer, request_values, subjects_of
 from authz.decision.index import Index
 from authz.decision.roles import Roles
-from authz.decision.rules import Rules, resolve
+from authz.decision.rules import Rules, decides, resolve
 from authz.errors import EvaluationError, PolicyError, Problem
 from authz.policy.matcher import parse_matcher
 from authz.policy.revision import Revision
@@ -37,6 +37,7 @@ class Matcher:
     """
 
     def __init__(self, rules: Rules, functions: Mapping[str, Callable[..., object]] | None = None) -> None:
+        self._rules = rules
         self._tree = parse_matcher(rules.model)
         self._request = [f"r_{name}" for name in rules.model.request]
         self._policy = [f"p_{name}" for name in rules.model.policies["p"]]
@@ -75,6 +76,20 @@ class Matcher:
         if not isinstance(result, bool | float):
             raise EvaluationError(f"the matcher gave {type(result).__name__}, not true or false")
         return bool(result)
+
+    def found(self, request: Sequence[object], candidates: Iterable[int]) -> list[int]:
+        """Those of ``candidates`` that match, in their order, up to the rule at which Casbin stops.
+
+        Raises:
+            Exception: whatever the matcher runs into, of any type.
+        """
+        found = []
+        for rule in candidates:
+            if self.matches(request, self._rules.rows[rule]):
+                found.append(rule)
+                if decides(self._rules.model.effect, self._rules.effects[rule]):
+                    break
+        return found
 
 
 def _member_of(roles: Roles) -> Callable[..., bool]:
@@ -136,7 +151,7 @@ class CasbinAuthorizer(BundleAuthorizer):
         self._index = Index(self._rules) if indexed else None
         if self._index is None or self._index.slow:
             why = self._index.slow if self._index else "asked for"
-            message = f"all {len(self._rules.rows)} rules are evaluated by Casbin: {why}"
+            message = f"rules that nothing else rules out are evaluated by Casbin, one by one: {why}"
             self.slow = (Problem(self._model.places["m"], message),)
 
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
@@ -146,9 +161,9 @@ class CasbinAuthorizer(BundleAuthorizer):
         for subject in subjects:
             values["sub"] = subject
             request = [values[name] for name in self._model.request]
-            for rule in self._index.found(request) if self._index else range(len(self._rules.rows)):
-                if rule not in found and self._matcher.matches(request, self._rules.rows[rule]):
-                    found[rule] = subject
+            candidates = self._index.found(request) if self._index else range(len(self._rules.rows))
+            for rule in self._matcher.found(request, candidates):
+                found.setdefault(rule, subject)
         effect, rule = resolve(self._model.effect, sorted(found), self._rules.effects)
         decided = self._rule(self._rules.lines[rule], subjects, found[rule], values["dom"]) if rule >= 0 else None
         return self._answer(EFFECTS[effect], decided, namespace)

@@ -99,7 +99,8 @@ def examples(draw: st.DrawFn, *, portable: bool = False, slow: bool = False) -> 
     lines = ["p, " + ", ".join(rule) for rule in rules]
     circles = effect is not PolicyEffect.SUBJECT_PRIORITY and not portable
     for key, universe in (("g", NAMES), ("g2", OBJECTS), ("g3", DOMAINS)):
-        for member, role in draw(st.lists(st.tuples(*[st.integers(0, len(universe) - 1)] * 2), max_size=5)):
+        pairs = st.tuples(*[st.integers(0, len(universe) - 1)] * 2)
+        for member, role in draw(st.lists(pairs, min_size=draw(st.sampled_from([0, 0, 5])), max_size=7)):
             if member < role or circles:
                 domain = f", {draw(st.sampled_from(DOMAINS))}" if key == "g" and by_domain else ""
                 lines.append(f"{key}, {universe[member]}, {universe[role]}{domain}")

@@ -41,7 +41,7 @@ def test_every_request_of_every_example(cases: list[dict[str, Any]], capsys: pyt
         matcher = Matcher(rules, role_functions(enforcer(case["model"], case["policy"], setup)) if setup else None)
         for request, expected in zip(case["requests"], case["expected"], strict=True):
             requests += 1
-            found = [rule for rule, row in enumerate(rules.rows) if matcher.matches(request, row)]
+            found = matcher.found(request, range(len(rules.rows)))
             if not rules.rows:
                 found, effect = [0] * matcher.matches(request, [""] * len(rules.model.policies["p"])), bytes((ALLOW,))
             else:
