@@ -1,24 +1,21 @@
-"""CompiledAuthorizer: decides by an index of the policy, and remembers callers.
+"""CompiledAuthorizer: decides by an index of the policy, and remembers what it decided.
 
-A call seen before costs three look-ups. One not seen before leads to its column: the few cells of the index that any
-rule for this method in this namespace stands in; the caller's subjects are looked up there. What is remembered is
-bounded, and reading it takes no lock.
+A call decided before is one look-up. One not decided before leads to its place in the index: the rules for its
+namespace by subject, and the keys that rules for its method have; the caller's subjects are looked up there. What is
+remembered is bounded, and reading it takes no lock.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
-from itertools import islice
-from types import MappingProxyType
 from typing import Final
 
 from authz.authn.base import PrincipalKind
 from authz.call import ApiMethod, Call
 from authz.claims.base import AUTHENTICATED, EVERYONE, Claims
-from authz.decision.base import Verdict
+from authz.decision.base import Effect, Verdict
 from authz.decision.bundle import EFFECTS, BundleAuthorizer, request_values, subjects_of
-from authz.decision.index import Cell, Index
+from authz.decision.index import Index, Inner
+from authz.decision.memory import Memory
 from authz.decision.near import NearMisses
 from authz.decision.rules import resolve
 from authz.decision.selector import NotCompilable
@@ -26,34 +23,35 @@ from authz.errors import EvaluationError
 from authz.policy.revision import Revision
 from authz.reason import Reason
 
-CALLERS_LIMIT: Final = 4096
-DECISIONS_LIMIT: Final = 20_000
-COLUMNS_LIMIT: Final = 16_384
-_CALLER_SHARE: Final = 4096
+LIMIT: Final = 16_384
+"""How many decisions, callers and places are each remembered, in each of two generations."""
+
 _NAMESPACES_LIMIT: Final = 4
+_VERDICTS_LIMIT: Final = 64
 _DECIDED: Final = frozenset({Reason.ALLOWED, Reason.DENIED_BY_RULE, Reason.NO_RULE})
 _NO_SUBJECTS: Final[frozenset[str]] = frozenset()
-_NO_VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType({})
+
+_Question = tuple[Claims, tuple[str | None, ...], str]
 
 
-class _Caller:
-    """What is remembered of one Claims object: its subjects everywhere, and what was decided for it."""
-
-    __slots__ = ("count", "decided", "subjects")
-
-    def __init__(self, subjects: frozenset[str]) -> None:
-        self.subjects = subjects
-        self.decided: dict[tuple[str | None, ...], dict[str, Verdict]] = {}
-        self.count = 0
-
-
-class _Column:
+class _Place:
     """Where the rules for one method in one namespace stand, and the verdicts that came of them."""
 
-    __slots__ = ("cells", "near", "verdicts")
+    __slots__ = ("api", "keys", "method", "names", "namespace", "near", "verdicts")
 
-    def __init__(self, cells: tuple[Cell, ...]) -> None:
-        self.cells = cells
+    def __init__(
+        self,
+        namespace: str | None,
+        method: str,
+        api: ApiMethod,
+        names: tuple[Inner, ...],
+        keys: tuple[tuple[str, ...], ...],
+    ) -> None:
+        self.namespace = namespace
+        self.method = method
+        self.api = api
+        self.names = names
+        self.keys = keys
         self.near: str | None = None
         self.verdicts: dict[tuple[int, str], Verdict] = {}
 
@@ -71,15 +69,20 @@ class CompiledAuthorizer(BundleAuthorizer):
         self._index = Index(self._rules)
         if self._index.slow:
             raise NotCompilable(self._index.slow)
-        self._index.forget_rows()
-        self._by_column = self._has_columns()
-        self._roles = self._role_subjects() if self._by_column else {}
-        self._near = NearMisses(self._index, revision.lines, self._model) if self._by_column else None
         del self._rules
-        self._lock = threading.Lock()
-        self._callers: dict[Claims, _Caller] = {}
-        self._columns: dict[tuple[str | None, str], _Column] = {}
-        self._decisions = 0
+        self._index.forget_rows()
+        self._branch = self._index.branches[0]
+        self._has_places = self._subject_stands_alone()
+        self._named = self._subjects_named() if self._has_places else _NO_SUBJECTS
+        self._roles = {name[5:]: self._meant_by(name) for name in self._named if name.startswith("role:")}
+        # A rule may mean subjects that it does not name, in a matcher with patterns or `p.sub == "*"`.
+        self._any_user = bool(self._has_places and self._meant_by("user:\0"))
+        self._everyone = self._roles.get(EVERYONE, _NO_SUBJECTS)
+        self._authenticated = self._everyone | self._roles.get(AUTHENTICATED, _NO_SUBJECTS)
+        self._near = NearMisses(self._index, revision.lines, self._model) if self._has_places else None
+        self._decided: Memory[_Question, Verdict] = Memory(LIMIT)
+        self._callers: Memory[Claims, frozenset[str]] = Memory(LIMIT)
+        self._places: Memory[tuple[str | None, str], _Place] = Memory(LIMIT)
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """Whether the caller with ``claims`` may make ``call``, in every namespace that it names.
@@ -88,103 +91,87 @@ class CompiledAuthorizer(BundleAuthorizer):
             EvaluationError: it could not be decided.
         """
         try:
-            caller = self._callers.get(claims)
-            if caller is not None:
-                verdict = caller.decided.get(call.namespaces, _NO_VERDICTS).get(call.method)
-                if verdict is not None and call.unreadable is None:
-                    return verdict
-            verdict = self._verdict(claims, call)
-            if verdict.reason in _DECIDED:
-                self._remember(claims, call, verdict)
+            question = (claims, call.namespaces, call.method)
+            verdict = self._decided.young.get(question)
+            if verdict is None or call.unreadable is not None:
+                verdict = self._decide(question, call)
         except EvaluationError:
             raise
         except Exception as exc:
             raise EvaluationError(f"revision {self.revision.id[:12]}: {type(exc).__name__}: {exc}") from exc
         return verdict
 
-    def _remember(self, claims: Claims, call: Call, verdict: Verdict) -> None:
-        if len(call.namespaces) > _NAMESPACES_LIMIT:
-            return
-        caller = self._caller(claims)
-        with self._lock:
-            if caller.count >= _CALLER_SHARE:
-                self._decisions -= caller.count
-                caller.count, caller.decided = 0, {}
-            caller.decided.setdefault(call.namespaces, {})[call.method] = verdict
-            caller.count += 1
-            self._decisions += 1
-            while self._decisions > DECISIONS_LIMIT:
-                self._forget_one()
-
-    def _forget_one(self) -> None:
-        """Forget the caller who came first."""
-        gone = self._callers.pop(next(iter(self._callers)))
-        self._decisions -= gone.count
-        gone.count = 0
-
-    def _caller(self, claims: Claims) -> _Caller:
-        caller = self._callers.get(claims)
-        if caller is None:
-            caller = _Caller(self._subjects_everywhere(claims))
-            with self._lock:
-                caller = self._callers.setdefault(claims, caller)
-                if len(self._callers) > CALLERS_LIMIT:
-                    self._forget_one()
-        return caller
-
-    def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
-        if not self._by_column:
-            return self._ask_for_each(claims, method, api, namespace)
-        column = self._columns.get((namespace, method)) or self._column(namespace, method, api)
-        subjects = self._caller(claims).subjects
-        if namespace is not None and (here := claims.namespaces.get(namespace)):
-            subjects = subjects.union(*[self._roles.get(role, _NO_SUBJECTS) for role in here])
-        found: dict[int, str] = {}
-        for cell in column.cells:
-            for subject in cell.keys() & subjects:
-                rule = cell[subject]
-                if isinstance(rule, tuple):
-                    found |= dict.fromkeys(rule, subject)
-                else:
-                    found[rule] = subject
-        effect, rule = resolve(self._model.effect, sorted(found), self._index.effects)
-        if rule < 0:
-            return self._answer(
-                EFFECTS[effect], None, namespace, self._near_misses(column, subjects, namespace, method, api)
-            )
-        via = self._via(claims, namespace, found[rule])
-        verdict = column.verdicts.get((rule, via))
+    def _decide(self, question: _Question, call: Call) -> Verdict:
+        claims, namespaces, method = question
+        if call.unreadable is not None:
+            return self._verdict(claims, call)
+        verdict = self._decided.recall(question)
         if verdict is None:
-            decided = self._rule(self._index.lines[rule], (via,), via, "")
-            verdict = self._answer(EFFECTS[effect], decided, namespace)
-            if len(column.verdicts) < CALLERS_LIMIT:
-                column.verdicts[rule, via] = verdict
+            place = self._places.young.get((namespaces[0], method)) if len(namespaces) == 1 else None
+            verdict = self._verdict(claims, call) if place is None else self._at(place, claims)
+            if verdict.reason in _DECIDED and len(namespaces) <= _NAMESPACES_LIMIT:
+                self._decided.keep(question, verdict)
         return verdict
 
-    def _near_misses(
-        self, column: _Column, subjects: frozenset[str], namespace: str | None, method: str, api: ApiMethod
-    ) -> str:
-        if self._near is None:
-            return ""
-        if column.near is None:
-            column.near = self._near.here(column.cells)
-        elsewhere = self._near.elsewhere(self._request("", namespace, method, api), subjects)
-        return "; ".join(filter(None, (column.near, elsewhere))) or "no rule comes near"
+    def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
+        if not self._has_places:
+            return self._ask_for_each(claims, method, api, namespace)
+        place = self._places.recall((namespace, method))
+        if place is None:
+            request = self._request("", namespace, method, api)
+            names, keys = tuple(self._branch.names_at(request)), tuple(self._branch.keys_of(request))
+            place = _Place(namespace, method, api, names, keys)
+            self._places.keep((namespace, method), place)
+        return self._at(place, claims)
+
+    def _at(self, place: _Place, claims: Claims) -> Verdict:
+        """The answer at ``place`` for a caller."""
+        subjects = self._callers.young.get(claims) or self._subjects_everywhere(claims)
+        here = claims.namespaces.get(place.namespace) if place.namespace is not None else None
+        if here:
+            subjects = subjects.union(*[self._roles.get(role, _NO_SUBJECTS) for role in here])
+        found: dict[int, str] = {}
+        for names in place.names:
+            for name in names.keys() & subjects:
+                cell = names[name]
+                for key in place.keys:
+                    rule = cell.get(key)
+                    if rule is not None:
+                        if isinstance(rule, tuple):
+                            found |= dict.fromkeys(rule, name)
+                        else:
+                            found[rule] = name
+        if not found:
+            return self._no_rule(place, subjects)
+        effect, rule = resolve(self._model.effect, sorted(found), self._index.effects)
+        if rule < 0:
+            return self._no_rule(place, subjects)
+        via = self._via(claims, place.namespace, found[rule])
+        verdict = place.verdicts.get((rule, via))
+        if verdict is None:
+            decided = self._rule(self._index.lines[rule], (via,), via, "")
+            verdict = self._answer(EFFECTS[effect], decided, place.namespace)
+            if len(place.verdicts) < _VERDICTS_LIMIT:
+                place.verdicts[rule, via] = verdict
+        return verdict
+
+    def _no_rule(self, place: _Place, subjects: frozenset[str]) -> Verdict:
+        """No rule decided: what came near it is told."""
+        if place.near is None:
+            place.near = self._near.here(place.names, place.keys) if self._near else ""
+        elsewhere = self._near.elsewhere(place.keys, subjects) if self._near else ""
+        verdict = place.verdicts.get((-1, elsewhere))
+        if verdict is None:
+            detail = "; ".join(filter(None, (place.near, elsewhere))) or "no rule comes near"
+            verdict = self._answer(Effect.NO_OPINION, None, place.namespace, detail)
+            if len(place.verdicts) < _VERDICTS_LIMIT:
+                place.verdicts[-1, elsewhere] = verdict
+        return verdict
 
     def _request(self, subject: str, namespace: str | None, method: str, api: ApiMethod) -> tuple[str, ...]:
         values = request_values(namespace, method, api)
         values["sub"] = subject
         return tuple([values[name] for name in self._model.request])
-
-    def _column(self, namespace: str | None, method: str, api: ApiMethod) -> _Column:
-        cells = tuple(self._index.branches[0].reached(self._request("", namespace, method, api)))
-        column = _Column(cells)
-        with self._lock:
-            if len(self._columns) >= COLUMNS_LIMIT:
-                for key in list(islice(self._columns, COLUMNS_LIMIT // 64)):
-                    del self._columns[key]
-            self._columns[namespace, method] = column
-        return column
 
     def _ask_for_each(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
         """For matchers in which the caller's subject is more than one look-up: each subject by itself."""
@@ -200,47 +187,49 @@ class CompiledAuthorizer(BundleAuthorizer):
         decided = self._rule(self._index.lines[rule], subjects, found[rule], domain)
         return self._answer(EFFECTS[effect], decided, namespace)
 
-    def _has_columns(self) -> bool:
-        """Whether the caller's subject is looked up last, and nothing else depends on it."""
-        subject = frozenset((self._model.request.index("sub"),)) if "sub" in self._model.request else None
-        if len(self._index.branches) != 1:
+    def _subject_stands_alone(self) -> bool:
+        """Whether the caller's subject is one look-up, on which nothing else depends."""
+        branch = self._branch
+        if len(self._index.branches) > 1 or branch.inner < 0 or not branch.total or branch.has_guards:
             return False
-        branch = self._index.branches[0]
-        if branch.last < 0 or not branch.total or branch.has_guards or branch.selectors[branch.last].uses != subject:
-            return False
-        return not any(subject & selector.uses for field, selector in branch.selectors.items() if field != branch.last)
+        subject = frozenset((self._model.request.index("sub"),))
+        return branch.selectors[branch.inner].uses == subject and not any(
+            subject & selector.uses for field, selector in branch.selectors.items() if field != branch.inner
+        )
 
-    def _subjects_of(self, subject: str) -> frozenset[str]:
+    def _meant_by(self, subject: str) -> frozenset[str]:
         """What rules may say for ``subject`` to be meant."""
         request = [subject if name == "sub" else "" for name in self._model.request]
-        branch = self._index.branches[0]
-        return frozenset(branch.selectors[branch.last].find(request))
+        return frozenset(self._branch.selectors[self._branch.inner].find(request))
 
-    def _role_subjects(self) -> dict[str, frozenset[str]]:
-        """Role -> what rules may say for it to be meant, for every role that the policy knows."""
-        names: dict[str, None] = {}
-        for cell in self._index.branches[0].cells.values():
-            names |= dict.fromkeys(cell)
+    def _subjects_named(self) -> frozenset[str]:
+        """Every subject that the policy names."""
+        names: set[str] = set()
+        for below in self._branch.cells.values():
+            names.update(below)
         for roles in self._subject_roles:
-            names |= dict.fromkeys(roles.members())
-        roles_only = (name for name in names if name.startswith("role:"))
-        found = {name[5:]: self._subjects_of(name) for name in roles_only}
-        return {role: subjects for role, subjects in found.items() if subjects}
+            names.update(roles.members())
+        return frozenset(names)
 
     def _subjects_everywhere(self, claims: Claims) -> frozenset[str]:
-        roles = self._roles
-        found = [roles.get(role, _NO_SUBJECTS) for role in (EVERYONE, *claims.system)]
-        if claims.principal.kind is not PrincipalKind.ANONYMOUS:
-            found.append(roles.get(AUTHENTICATED, _NO_SUBJECTS))
-            found.append(self._subjects_of(claims.principal.id))
-        return _NO_SUBJECTS.union(*found)
+        """What rules may say for the caller to be meant, in any namespace."""
+        proven = claims.principal.kind is not PrincipalKind.ANONYMOUS
+        subjects = self._authenticated if proven else self._everyone
+        if claims.system:
+            subjects = subjects.union(*[self._roles.get(role, _NO_SUBJECTS) for role in claims.system])
+        if proven and (self._any_user or claims.principal.id in self._named):
+            subjects |= self._meant_by(claims.principal.id)
+        self._callers.keep(claims, subjects)
+        return subjects
 
     def _via(self, claims: Claims, namespace: str | None, name: str) -> str:
         """The caller's own subject that is ``name``, or leads to it."""
+        role = name[5:]
+        if name[:5] == "role:" and (
+            role in claims.system or (namespace is not None and role in claims.namespaces.get(namespace, _NO_SUBJECTS))
+        ):
+            return name
         subjects = subjects_of(claims, namespace)
         if name in subjects:
             return name
-        for subject in subjects:
-            if name in self._subjects_of(subject):
-                return subject
-        return name
+        return next((subject for subject in subjects if name in self._meant_by(subject)), name)

@@ -1,8 +1,8 @@
 """Index: the rules of a policy, found by what a request asks instead of by a scan.
 
-Each rule stands in a cell: the cell's key is what the rule says in every field that the matcher asks about, but one;
-that last one (the subject, where there is one) is looked up inside the cell. A request leads to a few cells, whatever
-the number of rules.
+What a rule says in each field that the matcher asks about is a key: first the field with the most different values (the
+namespace, as a rule), then the subject, then whatever else there is. A request leads to a few keys, whatever the number
+of rules.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
 from authz.policy.matcher import parse_matcher
 
-Cell = Mapping[str, int | tuple[int, ...]]
+Inner = Mapping[str, Mapping[tuple[str, ...], int | tuple[int, ...]]]
+"""Subject -> what else a rule says -> the rules that say so."""
 _BRANCHES_LIMIT: Final = 16
+_ALL: Final = ("",)
 
 
 class Index:
@@ -104,10 +106,13 @@ class Branch:
         slow: why the rules found must still be evaluated by Casbin, or empty.
         total: whether the rules' fields are never looked at again.
         selectors: position of a rule's field -> what finds its values.
-        last: the position that is looked up inside a cell; -1: there is none.
+        outer: the field that is looked up first; -1: there is none.
+        inner: the field that is looked up second, the subject's if there is one; -1: there is none.
+        rest: the fields that are looked up last, together.
+        cells: value of ``outer`` -> value of ``inner`` -> values of ``rest`` -> rules.
     """
 
-    __slots__ = ("_all", "_filters", "_guards", "_keys", "_rows", "cells", "last", "selectors", "slow", "total")
+    __slots__ = ("_filters", "_guards", "_rows", "cells", "inner", "outer", "rest", "selectors", "slow", "total")
 
     def __init__(self, language: Language, node: ast.expr, rules: Rules) -> None:
         self._rows: Sequence[Row] = rules.rows
@@ -122,7 +127,7 @@ class Branch:
                 if len(fields) == 1:
                     (field,) = fields
                     if field not in values:
-                        values[field] = dict.fromkeys(row[field] for row in rules.rows)
+                        values[field] = dict.fromkeys([row[field] for row in rules.rows])
                     selector = language.selector(part, values[field].keys())
                     before = self.selectors.get(field)
                     self.selectors[field] = Both(before, selector) if before else selector
@@ -131,35 +136,32 @@ class Branch:
             except NotCompilable as exc:
                 self.slow = f"{self.slow}; {exc}" if self.slow else str(exc)
         self.total = not self._filters and not self.slow and not any(each.raises for each in self.selectors.values())
-        self.last = self._last_field(rules, values)
-        self._keys = [field for field in self.selectors if field != self.last]
-        self.cells = self._cells(rules.rows)
-        self._all = range(len(rules.rows))
-
-    def _last_field(self, rules: Rules, values: Mapping[int, Collection[str]]) -> int:
-        if not self.selectors:
-            return -1
         subject = rules.model.request.index("sub") if "sub" in rules.model.request else -1
-        for field, selector in self.selectors.items():
-            if subject in selector.uses:
-                return field
-        return max(self.selectors, key=lambda field: len(values[field]))
+        left = sorted(self.selectors, key=lambda field: len(values[field]))
+        self.inner = next((field for field in left if subject in self.selectors[field].uses), -1)
+        left = [field for field in left if field != self.inner]
+        self.outer = left.pop() if left else -1
+        self.rest = sorted(left)
+        self.cells = self._cells(rules.rows)
 
-    def _cells(self, rows: Sequence[Row]) -> dict[tuple[str, ...], Cell]:
-        cells: dict[tuple[str, ...], dict[str, int | tuple[int, ...]]] = {}
-        last, keys = self.last, self._keys
-        if last < 0:
-            return {}
+    def _cells(self, rows: Sequence[Row]) -> dict[str, Inner]:
+        cells: dict[str, dict[str, dict[tuple[str, ...], int | tuple[int, ...]]]] = {}
+        outer, inner, rest = self.outer, self.inner, self.rest
+        keys: dict[tuple[str, ...], tuple[str, ...]] = {}
         for rule, row in enumerate(rows):
-            key = tuple([row[field] for field in keys])
-            cell = cells.get(key)
+            at = row[outer] if outer >= 0 else ""
+            names = cells.get(at)
+            if names is None:
+                names = cells[at] = {}
+            name = row[inner] if inner >= 0 else ""
+            cell = names.get(name)
             if cell is None:
-                cell = cells[key] = {}
-            before = cell.get(row[last])
-            if before is None:
-                cell[row[last]] = rule
-            else:
-                cell[row[last]] = (*before, rule) if isinstance(before, tuple) else (before, rule)
+                cell = names[name] = {}
+            key = tuple([row[field] for field in rest])
+            key = keys.setdefault(key, key)
+            before = cell.setdefault(key, rule)
+            if before is not rule:
+                cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
         return dict(cells)
 
     @property
@@ -171,51 +173,43 @@ class Branch:
         """Let go of the rules' fields."""
         self._rows = ()
 
-    def reached(self, request: Request) -> Iterator[Cell]:
-        """The cells that ``request`` leads to; what is looked up inside is not looked at."""
-        found = [self.selectors[field].find(request) for field in self._keys]
-        ways = 1
-        for each in found:
-            ways *= len(each)
-        cells = self.cells
-        if ways <= len(cells):
-            for key in product(*found):
-                cell = cells.get(key)
-                if cell is not None:
-                    yield cell
-        else:
-            sets = [frozenset(each) for each in found]
-            for key, cell in cells.items():
-                if all(value in among for value, among in zip(key, sets, strict=True)):
-                    yield cell
+    def names_at(self, request: Request) -> list[Inner]:
+        """What ``outer`` leads to."""
+        values = self.selectors[self.outer].find(request) if self.outer >= 0 else _ALL
+        return [names for value in values if (names := self.cells.get(value)) is not None]
 
-    def found(self, request: Request) -> Sequence[int]:
+    def keys_of(self, request: Request) -> list[tuple[str, ...]]:
+        """The keys to look up last."""
+        return list(product(*[self.selectors[field].find(request) for field in self.rest]))
+
+    def found(self, request: Request) -> Collection[int]:
         """The rules that match ``request``, in no order; with ``slow``, perhaps more."""
         if self._guards and not all(guard(request, ()) for guard in self._guards):
             return ()
-        if self.last < 0:
-            rules: Sequence[int] = self._all
+        if not self.selectors:
+            rules: Collection[int] = range(len(self._rows))
         else:
-            names = self.selectors[self.last].find(request)
-            rules = [rule for cell in self.reached(request) for rule in in_cell(cell, names)] if names else ()
+            wanted = frozenset(self.selectors[self.inner].find(request) if self.inner >= 0 else _ALL)
+            keys = self.keys_of(request)
+            rules = [rule for names in self.names_at(request) for rule in rules_for(names, wanted, keys)]
         if not self._filters:
             return rules
         rows, filters = self._rows, self._filters
         return [rule for rule in rules if all(each(request, rows[rule]) for each in filters)]
 
 
-def in_cell(cell: Cell, names: Collection[str]) -> Iterator[int]:
-    """The rules in ``cell`` under one of ``names``; the smaller of both is walked."""
-    for name in names if len(names) <= len(cell) else cell:
-        if len(names) > len(cell) and name not in names:
-            continue
-        rule = cell.get(name)
-        if rule is None:
-            continue
-        if isinstance(rule, tuple):
-            yield from rule
-        else:
-            yield rule
+def rules_for(names: Inner, wanted: frozenset[str], keys: Collection[tuple[str, ...]]) -> Iterator[int]:
+    """The rules in ``names`` for one of the subjects ``wanted`` and one of ``keys``."""
+    for name in names.keys() & wanted:
+        cell = names[name]
+        for key in keys if len(keys) <= len(cell) else cell.keys() & keys:
+            rule = cell.get(key)
+            if rule is None:
+                continue
+            if isinstance(rule, tuple):
+                yield from rule
+            else:
+                yield rule
 
 
 def _conjunction(node: ast.expr) -> Iterator[ast.expr]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice, product
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
-from authz.decision.index import Cell, Index
+from authz.decision.index import Index, Inner
 from authz.decision.rules import ALLOW
-from authz.decision.selector import Request
 from authz.policy.lines import PolicyLine
 from authz.policy.model import Model
 
@@ -18,54 +17,53 @@ _TEXTS_LIMIT: Final = 4096
 
 
 class NearMisses:
-    """Near misses of questions to ``index``, which has one branch, with the subject looked up last."""
+    """Near misses of questions to ``index``, which has one branch, with the subject looked up by itself."""
 
-    __slots__ = ("_elsewhere", "_fields", "_index", "_lines", "_names", "_texts")
+    __slots__ = ("_anywhere", "_index", "_lines", "_names", "_texts")
 
     def __init__(self, index: Index, lines: Sequence[PolicyLine], model: Model) -> None:
         self._index = index
         self._lines = lines
         self._names = model.policies["p"]
         self._texts: dict[int, str] = {}
-        branch = index.branches[0]
-        keys = [field for field in branch.selectors if field != branch.last]
-        domain = model.request.index("dom") if "dom" in model.request else -1
-        kept = [at for at, field in enumerate(keys) if domain not in branch.selectors[field].uses]
-        self._fields = [keys[at] for at in kept]
-        self._elsewhere: dict[tuple[str, ...], dict[str, int]] = {}
-        if len(kept) == len(keys):
+        # What subjects may do in some namespace or other: the index without its first field.
+        self._anywhere: dict[str, dict[tuple[str, ...], int]] = {}
+        branch, effects = index.branches[0], index.effects
+        if branch.outer < 0 or self._names[branch.outer] != "dom":
             return
-        effects = index.effects
-        for key, cell in branch.cells.items():
-            there = self._elsewhere.setdefault(tuple([key[at] for at in kept]), {})
-            for subject, rule in cell.items():
-                first = rule if isinstance(rule, int) else rule[0]
-                if effects[first] == ALLOW and there.get(subject, first) >= first:
-                    there[subject] = first
+        for names in branch.cells.values():
+            for name, cell in names.items():
+                there = self._anywhere.setdefault(name, {})
+                for key, rule in cell.items():
+                    first = rule if isinstance(rule, int) else rule[0]
+                    if effects[first] == ALLOW and there.get(key, first) >= first:
+                        there[key] = first
 
-    def here(self, cells: Iterable[Cell]) -> str:
-        """Who may make the call where it was made."""
+    def here(self, names: Iterable[Inner], keys: Iterable[tuple[str, ...]]) -> str:
+        """Who may make a call where it was made."""
         rules = []
-        for cell in cells:
-            for rule in islice(cell.values(), _LOOKED_AT):
-                first = rule if isinstance(rule, int) else rule[0]
-                if self._index.effects[first] == ALLOW:
-                    rules.append(first)
+        for each in names:
+            for cell in islice(each.values(), _LOOKED_AT):
+                for key in keys:
+                    rule = cell.get(key, -1)
+                    first = rule if isinstance(rule, int) else rule[0]
+                    if first >= 0 and self._index.effects[first] == ALLOW:
+                        rules.append(first)
         return self._told("it needs", rules, "sub")
 
-    def elsewhere(self, request: Request, subjects: frozenset[str]) -> str:
-        """Where the caller who is ``subjects`` may make the call."""
-        selectors = self._index.branches[0].selectors
+    def elsewhere(self, keys: Iterable[tuple[str, ...]], subjects: frozenset[str]) -> str:
+        """Where the caller who is ``subjects`` may make a call."""
         rules = []
-        for key in product(*(selectors[field].find(request) for field in self._fields)):
-            there = self._elsewhere.get(key)
-            if there:
-                rules += [there[subject] for subject in there.keys() & subjects]
+        for name in self._anywhere.keys() & subjects:
+            there = self._anywhere[name]
+            rules += [rule for key in keys if (rule := there.get(key, -1)) >= 0]
         return self._told("the caller may do it in", rules, "dom")
 
-    def _told(self, beginning: str, rules: Iterable[int], name: str) -> str:
+    def _told(self, beginning: str, rules: Collection[int], name: str) -> str:
+        if not rules:
+            return ""
         told = sorted(set(rules))[:_TOLD]
-        return f"{beginning} {' or '.join(self._text(rule, name) for rule in told)}" if told else ""
+        return f"{beginning} {' or '.join([self._text(rule, name) for rule in told])}"
 
     def _text(self, rule: int, name: str) -> str:
         key = rule if name == "sub" else -rule - 1

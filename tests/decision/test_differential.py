@@ -110,10 +110,11 @@ def stop_at_the_first_role(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lose_the_second_rule_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    def first(cell: Any, names: Sequence[str]) -> list[int]:
-        return [rule[0] if isinstance(rule, tuple) else rule for name in names if (rule := cell.get(name)) is not None]
+    def first(names: Any, wanted: Any, keys: Any) -> list[int]:
+        found = [names[name][key] for name in names.keys() & wanted for key in keys if key in names[name]]
+        return [rule[0] if isinstance(rule, tuple) else rule for rule in found]
 
-    monkeypatch.setattr(index_module, "in_cell", first)
+    monkeypatch.setattr(index_module, "rules_for", first)
 
 
 def let_the_last_rule_win(monkeypatch: pytest.MonkeyPatch) -> None:
