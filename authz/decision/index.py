@@ -198,7 +198,7 @@ class Branch:
         return [rule for rule in rules if all(each(request, rows[rule]) for each in filters)]
 
 
-def rules_for(names: Inner, wanted: frozenset[str], keys: Collection[tuple[str, ...]]) -> Iterator[int]:
+def rules_for(names: Inner, wanted: Collection[str], keys: Collection[tuple[str, ...]]) -> Iterator[int]:
     """The rules in ``names`` for one of the subjects ``wanted`` and one of ``keys``."""
     for name in names.keys() & wanted:
         cell = names[name]
