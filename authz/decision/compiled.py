@@ -7,7 +7,7 @@ remembered is bounded, and reading it takes no lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -16,7 +16,7 @@ from authz.call import ApiMethod, Call
 from authz.claims.base import AUTHENTICATED, EVERYONE, Claims
 from authz.decision.base import Effect, Verdict
 from authz.decision.bundle import EFFECTS, BundleAuthorizer, request_values, subjects_of
-from authz.decision.index import Index, Inner, rules_for
+from authz.decision.index import Index, Inner
 from authz.decision.memory import Memory
 from authz.decision.near import NearMisses
 from authz.decision.rules import NEITHER, resolve
@@ -29,7 +29,6 @@ LIMIT: Final = 16_384
 """How many decisions, callers and places are each remembered, in each of two generations."""
 
 _NAMESPACES_LIMIT: Final = 4
-_COLUMN_LIMIT: Final = 32
 _VERDICTS_LIMIT: Final = 64
 _DECIDED: Final = frozenset({Reason.ALLOWED, Reason.DENIED_BY_RULE, Reason.NO_RULE})
 _NO_SUBJECTS: Final[frozenset[str]] = frozenset()
@@ -44,7 +43,7 @@ class _Method:
 
     __slots__ = ("elsewhere", "keys")
 
-    def __init__(self, keys: Collection[tuple[str, ...]], elsewhere: Mapping[str, int]) -> None:
+    def __init__(self, keys: Sequence[int], elsewhere: Mapping[str, int]) -> None:
         self.keys = keys
         self.elsewhere = elsewhere
 
@@ -53,38 +52,35 @@ class _Place:
     """Where the rules for one method in one namespace stand, and the verdicts that came of them.
 
     Attributes:
-        column: subject -> its rules here, ascending; of the subjects in ``names``, there are none in it.
-        names: parts of the index with too many subjects to put each into the column.
+        names: the parts of the index for the namespace.
         method: what rules for the method say.
         verdicts: rule, and the caller's subject that led to it -> verdict.
         near: what came near the call for whoever is refused here; None: not worked out yet.
     """
 
-    __slots__ = ("column", "method", "names", "namespace", "near", "verdicts")
+    __slots__ = ("method", "names", "namespace", "near", "verdicts")
 
     def __init__(self, namespace: str | None, names: Sequence[Inner], method: _Method) -> None:
         self.namespace = namespace
+        self.names = names
         self.method = method
-        self.names = [each for each in names if len(each) > _COLUMN_LIMIT]
-        self.column: dict[str, tuple[int, ...]] = {}
-        for each in names:
-            if len(each) <= _COLUMN_LIMIT:
-                for name in each:
-                    if rules := tuple(rules_for(each, (name,), method.keys)):
-                        self.column[name] = self.column.get(name, ()) + rules
-        self.near: str | None = None
         self.verdicts: dict[tuple[int, str], Verdict] = {}
+        self.near: str | None = None
 
     def found(self, subjects: frozenset[str]) -> dict[int, str]:
         """The rules for ``subjects``, each with its subject."""
         found: dict[int, str] = {}
-        column = self.column
-        for name in column.keys() & subjects:
-            for rule in column[name]:
-                found[rule] = name
+        keys = self.method.keys
         for names in self.names:
             for name in names.keys() & subjects:
-                found |= dict.fromkeys(rules_for(names, (name,), self.method.keys), name)
+                cell = names[name]
+                for key in keys:
+                    if key in cell:
+                        rules = cell[key]
+                        if isinstance(rules, int):
+                            found[rules] = name
+                        else:
+                            found |= dict.fromkeys(rules, name)
         return found
 
 
@@ -192,7 +188,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         verdict = place.verdicts.get((elsewhere, ""))
         if verdict is None:
             if place.near is None:
-                place.near = near.here(place.column, place.names, place.method.keys) if near else ""
+                place.near = near.here(place.names, place.method.keys) if near else ""
             told = (place.near, near.told_elsewhere(elsewhere) if near else "")
             detail = "; ".join(filter(None, told)) or "no rule comes near"
             verdict = self._answer(Effect.NO_OPINION, None, place.namespace, detail)

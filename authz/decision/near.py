@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
-from authz.decision.index import Index, Inner, rules_for
+from authz.decision.index import Index, Inner
 from authz.decision.rules import ALLOW
 from authz.policy.lines import PolicyLine
 from authz.policy.model import Model
@@ -29,7 +29,7 @@ class NearMisses:
         self._names = model.policies["p"]
         self._texts: dict[int, str] = {}
         # What roles may do in some namespace or other: the index without its first field, the last field first.
-        self._anywhere: dict[tuple[str, ...], dict[str, int]] = {}
+        self._anywhere: dict[int, dict[str, int]] = {}
         branch, effects = index.branches[0], index.effects
         if branch.outer < 0 or self._names[branch.outer] != "dom":
             return
@@ -44,19 +44,20 @@ class NearMisses:
                         if there.get(name, first) >= first:
                             there[name] = first
 
-    def here(
-        self, column: Mapping[str, Sequence[int]], names: Iterable[Inner], keys: Collection[tuple[str, ...]]
-    ) -> str:
-        """Who may make a call where it was made, by the rules in ``column`` and in ``names``."""
-        effects = self._index.effects
-        rules = [rule for found in column.values() for rule in found if effects[rule] == ALLOW]
-        for each in names:
-            first = dict(islice(each.items(), _LOOKED_AT))
-            rules += [rule for rule in rules_for(first, first.keys(), keys) if effects[rule] == ALLOW]
+    def here(self, places: Iterable[Inner], keys: Sequence[int]) -> str:
+        """Who may make a call where it was made, by the rules in ``places``."""
+        rules = []
+        for names in places:
+            for cell in islice(names.values(), _LOOKED_AT):
+                for key in keys:
+                    rule = cell.get(key, -1)
+                    first = rule if isinstance(rule, int) else rule[0]
+                    if first >= 0 and self._index.effects[first] == ALLOW:
+                        rules.append(first)
         told = [self._text(rule, "sub") for rule in sorted(set(rules))[:_TOLD]]
         return f"it needs {' or '.join(told)}" if told else ""
 
-    def elsewhere(self, keys: Collection[tuple[str, ...]]) -> Mapping[str, int]:
+    def elsewhere(self, keys: Sequence[int]) -> Mapping[str, int]:
         """Subject -> the first rule by which it may make a call somewhere."""
         found: dict[str, int] = {}
         for key in keys:

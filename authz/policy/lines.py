@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, overload
@@ -79,8 +80,7 @@ class PolicyLines(Sequence[PolicyLine]):
         return zip(self._files, self._firsts, ends, strict=True)
 
     def _raw(self, index: int) -> tuple[str, str]:
-        file = next(i for i in range(len(self._files) - 1, -1, -1) if self._firsts[i] <= index)
-        path, text = self._files[file]
+        path, text = self._files[bisect_right(self._firsts, index) - 1]
         start = self._starts[index]
         stop = text.find("\n", start)
         return path, text[start : stop if stop >= 0 else len(text)]
@@ -105,8 +105,10 @@ class PolicyLines(Sequence[PolicyLine]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        ptype, *fields = (part.strip() for part in self._raw(index)[1].split(","))
-        return PolicyLine(ptype, tuple(fields), self.place(index))
+        path, raw = self._raw(index)
+        ptype, *fields = [part.strip() for part in raw.split(",")]
+        column = len(raw) - len(raw.lstrip()) + 1
+        return PolicyLine(ptype, tuple(fields), Place(path, self._numbers[index], column))
 
     def __iter__(self) -> Iterator[PolicyLine]:
         for index, (ptype, *fields) in enumerate(self.rows()):
