@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from authz.authn.base import PrincipalKind
+from authz.authn.base import Principal, PrincipalKind
 from authz.call import ApiMethod, Call
 from authz.claims.base import AUTHENTICATED, EVERYONE, Claims
 from authz.decision.base import Effect, Verdict
@@ -55,16 +55,18 @@ class _Place:
         names: the parts of the index for the namespace.
         method: what rules for the method say.
         verdicts: rule, and the caller's subject that led to it -> verdict.
+        by_roles: roles -> the verdict for callers who have them, and whose names the policy does not know.
         near: what came near the call for whoever is refused here; None: not worked out yet.
     """
 
-    __slots__ = ("method", "names", "namespace", "near", "verdicts")
+    __slots__ = ("by_roles", "method", "names", "namespace", "near", "verdicts")
 
     def __init__(self, namespace: str | None, names: Sequence[Inner], method: _Method) -> None:
         self.namespace = namespace
         self.names = names
         self.method = method
         self.verdicts: dict[tuple[int, str], Verdict] = {}
+        self.by_roles: dict[frozenset[str], Verdict] = {}
         self.near: str | None = None
 
     def found(self, subjects: frozenset[str]) -> dict[int, str]:
@@ -103,14 +105,17 @@ class CompiledAuthorizer(BundleAuthorizer):
         self._has_places = self._subject_stands_alone()
         self._rest_is_of_the_method = self._has_methods()
         self._named = self._subjects_named() if self._has_places else _NO_SUBJECTS
-        self._roles = {name[5:]: self._meant_by(name) for name in self._named if name.startswith("role:")}
         # A rule may mean subjects that it does not name, in a matcher with patterns or `p.sub == "*"`.
         self._any_user = bool(self._has_places and self._meant_by("user:\0"))
-        self._everyone = self._roles.get(EVERYONE, _NO_SUBJECTS)
-        self._authenticated = self._everyone | self._roles.get(AUTHENTICATED, _NO_SUBJECTS)
+        self._everyone = self._meant_by(f"role:{EVERYONE}") if self._has_places else _NO_SUBJECTS
+        self._authenticated = self._everyone
+        if self._has_places:
+            self._authenticated |= self._meant_by(f"role:{AUTHENTICATED}")
+        roles = [name for name in self._named if name.startswith("role:")]
+        self._meant = {name[5:]: self._meant_by(name) for name in roles}
+        self._roles = {role: self._authenticated | meant for role, meant in self._meant.items()}
         self._near = NearMisses(self._index, revision.lines, self._model) if self._has_places else None
         self._decided: Memory[_Question, Verdict] = Memory(LIMIT)
-        self._users: Memory[Claims, frozenset[str]] = Memory(LIMIT)
         self._methods: Memory[str, _Method] = Memory(LIMIT)
         self._places: Memory[tuple[str | None, str], _Place] = Memory(LIMIT)
 
@@ -164,15 +169,30 @@ class CompiledAuthorizer(BundleAuthorizer):
 
     def _at(self, place: _Place, claims: Claims) -> Verdict:
         """The answer at ``place`` for a caller."""
-        subjects = self._subjects_everywhere(claims)
-        here = claims.namespaces.get(place.namespace) if place.namespace is not None else None
-        if here:
-            subjects = subjects.union(*[self._roles.get(role, _NO_SUBJECTS) for role in here])
+        namespace, principal = place.namespace, claims.principal
+        held = claims.system
+        if namespace is not None and (here := claims.namespaces.get(namespace)):
+            held = held | here if held else here
+        if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named or self._any_user:
+            return self._verdict_at(place, principal, held)
+        # The policy does not know the caller's name, so all callers with these roles get the same answer.
+        verdict = place.by_roles.get(held)
+        if verdict is None:
+            verdict = self._verdict_at(place, principal, held)
+            if len(place.by_roles) < _VERDICTS_LIMIT:
+                place.by_roles[held] = verdict
+        return verdict
+
+    def _verdict_at(self, place: _Place, principal: Principal, held: frozenset[str]) -> Verdict:
+        subjects = self._subjects(principal, held)
         found = place.found(subjects)
-        effect, rule = resolve(self._model.effect, sorted(found), self._index.effects) if found else _NOTHING
+        if not found:
+            return self._no_rule(place, subjects)
+        effect, rule = resolve(self._model.effect, sorted(found) if len(found) > 1 else [*found], self._index.effects)
         if rule < 0:
             return self._no_rule(place, subjects)
-        via = self._via(claims, here or _NO_SUBJECTS, found[rule])
+        name = found[rule]
+        via = name if name[:5] == "role:" and name[5:] in held else self._via(principal, held, name)
         verdict = place.verdicts.get((rule, via))
         if verdict is None:
             decided = self._rule(self._index.lines[rule], (via,), via, "")
@@ -244,33 +264,36 @@ class CompiledAuthorizer(BundleAuthorizer):
             names.update(roles.members())
         return frozenset(names)
 
-    def _subjects_everywhere(self, claims: Claims) -> frozenset[str]:
-        """What rules may say for the caller to be meant, in any namespace."""
-        principal = claims.principal
+    def _subjects(self, principal: Principal, held: frozenset[str]) -> frozenset[str]:
+        """What rules may say for a caller to be meant, who holds the roles ``held``."""
         if principal.kind is PrincipalKind.ANONYMOUS:
-            subjects = self._everyone
-        elif self._any_user or principal.id in self._named:
-            known = self._users.recall(claims)
-            if known is not None:
-                return known
-            subjects = self._authenticated | self._meant_by(principal.id)
-            self._users.keep(claims, subjects.union(*[self._roles.get(role, _NO_SUBJECTS) for role in claims.system]))
+            return self._everyone.union(*[self._meant_by(f"role:{role}") for role in held])
+        roles = self._roles
+        if len(held) == 1:
+            (role,) = held
+            subjects = roles.get(role, self._authenticated)
         else:
-            subjects = self._authenticated
-        if claims.system:
-            return subjects.union(*[self._roles.get(role, _NO_SUBJECTS) for role in claims.system])
+            subjects = self._authenticated.union(*[roles[role] for role in held if role in roles])
+        user = principal.id
+        if user in self._named or self._any_user:
+            subjects |= self._meant_by(user)
         return subjects
 
-    def _via(self, claims: Claims, here: frozenset[str], name: str) -> str:
+    def _via(self, principal: Principal, held: frozenset[str], name: str) -> str:
         """The caller's own subject that is ``name``, or else the first that leads to it."""
-        role = name[5:] if name[:5] == "role:" else ""
-        if role in here or role in claims.system or role == EVERYONE:
+        if name == f"role:{EVERYONE}":
             return name
-        user = claims.principal.id if claims.principal.kind is not PrincipalKind.ANONYMOUS else ""
-        if user and (role == AUTHENTICATED or name == user or name in self._meant_by(user)):
-            return name if role == AUTHENTICATED else user
-        roles = sorted(claims.system | here)
-        for each in (*roles, AUTHENTICATED, EVERYONE):
-            if name in self._roles.get(each, _NO_SUBJECTS):
-                return f"role:{each}"
+        if principal.kind is not PrincipalKind.ANONYMOUS:
+            if name == f"role:{AUTHENTICATED}":
+                return name
+            user = principal.id
+            if (user in self._named or self._any_user) and name in self._meant_by(user):
+                return user
+        meant = self._meant
+        for role in sorted(held):
+            if role in meant and name in meant[role]:
+                return f"role:{role}"
+        for role in (AUTHENTICATED, EVERYONE):
+            if name in self._meant_by(f"role:{role}"):
+                return f"role:{role}"
         return name
