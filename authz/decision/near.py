@@ -13,7 +13,7 @@ from authz.policy.lines import PolicyLine
 from authz.policy.model import Model
 
 _TOLD: Final = 2
-_LOOKED_AT: Final = 8
+_LOOKED_AT: Final = 4
 _TEXTS_LIMIT: Final = 4096
 _NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
 
