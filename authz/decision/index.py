@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
+from operator import itemgetter
 from typing import Final
 
 from casbin.model import FunctionMap
@@ -162,6 +163,7 @@ class Branch:
     def _cells(self, rows: Sequence[Row]) -> dict[str, Inner]:
         cells: dict[str, dict[str, dict[int, int | tuple[int, ...]]]] = {}
         outer, inner, rest, numbers = self.outer, self.inner, self.rest, self._numbers
+        pick = _picker(rest)
         for rule, row in enumerate(rows):
             at = row[outer] if outer >= 0 else ""
             names = cells.get(at)
@@ -171,10 +173,14 @@ class Branch:
             cell = names.get(name)
             if cell is None:
                 cell = names[name] = {}
-            values = tuple([row[field] for field in rest])
-            key = numbers.setdefault(values, len(numbers))
-            before = cell.setdefault(key, rule)
-            if before is not rule:
+            values = pick(row)
+            key = numbers.get(values)
+            if key is None:
+                key = numbers[values] = len(numbers)
+            before = cell.get(key)
+            if before is None:
+                cell[key] = rule
+            else:
                 cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
         return dict(cells)
 
@@ -225,6 +231,13 @@ def rules_for(names: Inner, wanted: Collection[str], keys: Sequence[int]) -> Ite
                 yield from rule
             else:
                 yield rule
+
+
+def _picker(fields: Sequence[int]) -> Callable[[Row], tuple[str, ...]]:
+    """A function that takes ``fields`` from a row, as fast as can be: it runs once for each rule."""
+    if len(fields) > 1:
+        return itemgetter(*fields)
+    return lambda row: tuple([row[field] for field in fields])
 
 
 def _conjunction(node: ast.expr) -> Iterator[ast.expr]:

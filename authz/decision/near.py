@@ -35,13 +35,13 @@ class NearMisses:
             return
         for names in branch.cells.values():
             for name, cell in names.items():
-                if not name.startswith("role:"):
-                    continue
-                for key, rule in cell.items():
-                    first = rule if isinstance(rule, int) else rule[0]
-                    if effects[first] == ALLOW:
-                        there = self._anywhere.setdefault(key, {})
-                        if there.get(name, first) >= first:
+                if name.startswith("role:"):
+                    for key, rule in cell.items():
+                        first = rule if isinstance(rule, int) else rule[0]
+                        there = self._anywhere.get(key)
+                        if there is None:
+                            there = self._anywhere[key] = {}
+                        if effects[first] == ALLOW and there.get(name, first) >= first:
                             there[name] = first
 
     def here(self, places: Iterable[Inner], keys: Sequence[int]) -> str:
