@@ -18,6 +18,7 @@ from casbin.model import FunctionMap
 
 from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
+from authz.policy.distributions import refuse_two_casbins
 from authz.policy.matcher import parse_matcher
 
 Cell = Mapping[int, int | tuple[int, ...]]
@@ -26,6 +27,8 @@ Inner = Mapping[str, Cell]
 """Subject -> cell."""
 _BRANCHES_LIMIT: Final = 16
 _ALL: Final = ("",)
+
+refuse_two_casbins()
 
 
 class Index:
