@@ -35,8 +35,8 @@ from authz.errors import AuthenticationError, AuthzError, FileError
 from authz.reason import Reason
 
 if TYPE_CHECKING:
+    import authz.testing as testing
     from authz import adapters as adapters
-    from authz import testing as testing
     from authz.config import load_config as load_config
 
 __version__ = "0.1.0"

@@ -50,7 +50,8 @@ class ApiMethod:
         access: read, write or admin.
         scope: namespace or cluster.
         namespaces: for scope namespace, the protobuf field paths (dotted field names, e.g. ``("namespace",
-            "operations.start_workflow.namespace")``) of every place where the request names one.
+            "operations.start_workflow.namespace")``) of every place where the request names one. The first is
+            the request's own: where it is empty, the call is for "no namespace" also.
         opaque: field paths which name a namespace in a way that cannot be read (an id, a token): a request that fills
             one of them is decided for "no namespace" also, which only a system-wide role can be granted.
     """

@@ -8,6 +8,7 @@ aliases, merge keys, tags, more than one document.
 from __future__ import annotations
 
 import difflib
+import os.path
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -301,7 +302,7 @@ class Section:
         value = self._text(key, node)
         if "\0" in value:
             raise self._error.at(self._at(node), f"`{self._full(key)}` has a NUL character")
-        return self.path.parent / value
+        return Path(os.path.normpath(self.path.parent / value))
 
     @overload
     def files(self, key: str) -> tuple[Path, ...]: ...

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import authz
+from authz.admin.test import run_tests
 from authz.policy.load import load_bundle
 from examples.orders.keys import make_keys
 
@@ -71,6 +72,19 @@ def run_policy(body: str, folder: Path) -> None:
     load_bundle(folder / "policies" / "default")
 
 
+def run_temporal_policy(body: str, folder: Path) -> None:
+    """Lines to be added to a bundle: it still loads, and without a doubt."""
+    with (folder / "policies" / "temporal" / "policy.csv").open("a") as file:
+        file.write(body)
+    assert not load_bundle(folder / "policies" / "temporal").warnings
+
+
+def run_tests_of_default(body: str, folder: Path) -> None:
+    (folder / "policies" / "default" / "tests.yaml").write_text(body)
+    results = run_tests(folder / "policies" / "default")
+    assert not results.failures, "\n".join(map(str, results.failures))
+
+
 def run_catalogue(body: str, folder: Path) -> None:
     (folder / "policies" / "default" / "catalogue.yaml").write_text(body)
     (folder / "policies" / "default" / "policy.csv").write_text("p, role:reader, *, *, read, allow\n")
@@ -95,6 +109,8 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("yaml", "authz.yaml"): run_config,
     ("yaml", "catalogue.yaml"): run_catalogue,
     ("csv", "policy.csv"): run_policy,
+    ("csv", "policies/temporal/policy.csv"): run_temporal_policy,
+    ("yaml", "tests.yaml"): run_tests_of_default,
     ("json", "audit record"): run_record,
     ("text", None): run_text,
 }

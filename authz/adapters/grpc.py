@@ -46,28 +46,46 @@ class AuthorizationInterceptor(grpc.ServerInterceptor):
 def guarded(engine: Engine, method: str, handler: Handler) -> Handler:
     """``handler`` behind a check by ``engine``: of the same kind, with the same serializers."""
     if handler.request_streaming and handler.response_streaming:
-        wrap, behaviour = grpc.stream_stream_rpc_method_handler, _streaming(engine, method, handler.stream_stream)
+        wrap, guard = grpc.stream_stream_rpc_method_handler, _both(engine, method, handler.stream_stream)
     elif handler.request_streaming:
-        wrap, behaviour = grpc.stream_unary_rpc_method_handler, _streaming(engine, method, handler.stream_unary)
+        wrap, guard = grpc.stream_unary_rpc_method_handler, _requests(engine, method, handler.stream_unary)
     elif handler.response_streaming:
-        wrap, behaviour = grpc.unary_stream_rpc_method_handler, _unary(engine, method, handler.unary_stream)
+        wrap, guard = grpc.unary_stream_rpc_method_handler, _responses(engine, method, handler.unary_stream)
     else:
-        wrap, behaviour = grpc.unary_unary_rpc_method_handler, _unary(engine, method, handler.unary_unary)
-    return wrap(behaviour, handler.request_deserializer, handler.response_serializer)
+        wrap, guard = grpc.unary_unary_rpc_method_handler, _unary(engine, method, handler.unary_unary)
+    return wrap(guard, handler.request_deserializer, handler.response_serializer)
+
+
+# A guard for streamed responses is a generator, so that calling it does nothing yet: the asyncio server calls plain
+# functions on its event loop, and only iterates over what they return in a thread.
 
 
 def _unary(engine: Engine, method: str, behaviour: Any) -> Any:
     def admit(request: Any, context: Any) -> Any:
-        admission = Admission(engine, method, context)
-        let_in(admission.decide(request), context)
+        let_in(Admission(engine, method, context).decide(request), context)
         return behaviour(request, context)
 
     return admit
 
 
-def _streaming(engine: Engine, method: str, behaviour: Any) -> Any:
+def _responses(engine: Engine, method: str, behaviour: Any) -> Any:
+    def admit(request: Any, context: Any) -> Iterator[Any]:
+        let_in(Admission(engine, method, context).decide(request), context)
+        yield from behaviour(request, context)
+
+    return admit
+
+
+def _requests(engine: Engine, method: str, behaviour: Any) -> Any:
     def admit(requests: Iterator[Any], context: Any) -> Any:
         return behaviour(AuthorizedRequests(Admission(engine, method, context), requests, context), context)
+
+    return admit
+
+
+def _both(engine: Engine, method: str, behaviour: Any) -> Any:
+    def admit(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        yield from behaviour(AuthorizedRequests(Admission(engine, method, context), requests, context), context)
 
     return admit
 

@@ -43,9 +43,9 @@ def read_namespaces(method: ApiMethod, message: object) -> Namespaces:
         message: the request, or one message of a request stream.
 
     Returns:
-        the namespaces, each once, in the order of the paths and of the message, with None for "no namespace" (so the
-        tuple is never empty), and None; or an empty tuple and why the request cannot be read. The names are as the
-        request has them, and may not be possible names of a namespace.
+        the namespaces, each once, in the order of the paths and of the message (a map has none), with None for "no
+        namespace" (so the tuple is never empty), and None; or an empty tuple and why the request cannot be read. The
+        names are as the request has them, and may not be possible names of a namespace.
     """
     kind = type(message)
     last = _last.get(kind)

@@ -74,7 +74,7 @@ class Record:
             "method": clean(call.method),
             "namespaces": [name if name is None else clean(name) for name in call.namespaces[:_LIST_LIMIT]],
             "rule": rule.text if rule else None,
-            "rule_src": str(rule.place) if rule else None,
+            "rule_src": str(rule) if rule else None,
             "rule_chain": list(rule.chain) if rule else None,
             "policy_version": decision.revision or None,
             "peer": clean(call.peer),

@@ -44,7 +44,8 @@ class Rule:
     chain: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return str(self.place)
+        """Its file and line."""
+        return f"{self.place.path}:{self.place.line}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os.path
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -70,12 +70,12 @@ def seeded() -> OrderStore:
 def serving_sync(engine: authz.Engine) -> Iterator[Ports]:
     """The sync server, while the block runs."""
     server = sync_server(engine, seeded())
-    yield_ports = Ports(
+    ports = Ports(
         server.add_secure_port("127.0.0.1:0", tls(KEYS, client_certificates=False)),
         server.add_secure_port("127.0.0.1:0", tls(KEYS, client_certificates=True)),
     )
     server.start()
-    yield yield_ports
+    yield ports
     server.stop(None).wait()
 
 
@@ -98,7 +98,7 @@ def serving_async(engine: authz.Engine) -> Iterator[Ports]:
         await asyncio.to_thread(stop.wait)
         await server.stop(None)
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     started.wait(30)
     yield ports[0]
@@ -175,7 +175,11 @@ def main() -> int:
     wrong: list[str] = []
     shown: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        engine = stack.enter_context(authz.load_config(CONFIG))
+        try:
+            engine = stack.enter_context(authz.load_config(CONFIG))
+        except authz.FileError as error:
+            print(error, file=sys.stderr)
+            return 1
         servers = {
             "grpc.server": stack.enter_context(serving_sync(engine)),
             "grpc.aio.server": stack.enter_context(serving_async(engine)),
@@ -197,20 +201,15 @@ def main() -> int:
             ]
     print(table(rows))
     print(f"\nEach row was called on {' and on '.join(servers)}, over TLS, and came out the same unless said below.")
-    print(f"\nThe audit records of these calls (the first server's; all of them are in {here(AUDIT_LOG)}):\n")
+    print(f"\nThe audit records of these calls (the first server's; all of them are in {AUDIT_LOG}):\n")
     for record in shown:
         print(json.dumps({name: value for name, value in record.items() if value not in (None, "", [], False)}))
-    policy = here(CONFIG.parent / "../../policies/default/policy.csv")
+    policy = os.path.normpath(CONFIG.parent / "../../policies/default/policy.csv")
     print(f"\nTo see a policy at work: open {policy}, change\n\n    p, role:worker, *, api:work, *, allow\n\nto\n")
     print("    p, role:worker, *, api:work, *, deny\n\nand run `make demo` again: it names each row that changed.")
     for line in wrong:
         print(f"\nDIFFERENT  {line}")
     return 1 if wrong else 0
-
-
-def here(path: Path) -> str:
-    """A path as a person in the project's folder would type it."""
-    return str(path.resolve().relative_to(Path.cwd())) if path.resolve().is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

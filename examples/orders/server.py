@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from concurrent import futures
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from examples.orders import orders_pb2_grpc as rpc
 from examples.orders.service import AsyncOrders, Orders
 from examples.orders.store import OrderStore
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 CONFIG = HERE / "authz.yaml"
 KEYS = HERE / "keys"
 

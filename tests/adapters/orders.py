@@ -65,7 +65,7 @@ def async_port(engine: Engine, *handlers: Any) -> Iterator[int]:
         await asyncio.to_thread(stop.wait)
         await server.stop(None)
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     try:
         assert ready.wait(20)
