@@ -8,6 +8,7 @@ from pathlib import Path
 from authz import document
 from authz.audit.writer import FileSink
 from authz.config.authn import read_authn
+from authz.config.enforcement import read_enforcement
 from authz.decision import authorizer_for
 from authz.engine import Engine, Policy
 from authz.errors import AuditError, ConfigError
@@ -38,6 +39,7 @@ def load_config(path: str | PathLike[str]) -> Engine:
     audit = top.section("audit")
     log = audit.file("file")
     audit.close()
+    enforcement = read_enforcement(top.section("enforcement", None))
     top.close()
     authentication, mapper = read_authn(authn)
     revision = load_bundle(bundle)
@@ -46,4 +48,4 @@ def load_config(path: str | PathLike[str]) -> Engine:
         sink = FileSink(log)
     except AuditError as exc:
         raise audit.refuse("file", str(exc), "name a file that this process can write, and no other writes") from None
-    return Engine(authentication, mapper, in_force, sink)
+    return Engine(authentication, mapper, in_force, sink, enforcement)
