@@ -140,5 +140,13 @@ class Engine:
 
 def _decide(verdict: Verdict, principal: Principal | None, claims: Claims | None, audit_id: str) -> Decision:
     return Decision(
-        verdict.effect, verdict.reason, verdict.rule, verdict.revision, principal, claims, audit_id, verdict.detail
+        verdict.effect,
+        verdict.reason,
+        verdict.rule,
+        verdict.revision,
+        principal,
+        claims,
+        audit_id,
+        verdict.detail,
+        verdict.shadow,
     )
