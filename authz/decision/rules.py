@@ -40,13 +40,15 @@ class Rules:
         names = model.policies["p"]
         members: dict[str, list[Sequence[str]]] = {key: [] for key in model.roles}
         width = len(names) + 1
+        same: dict[str, str] = {}
+        one = same.setdefault
         for index, line in enumerate(lines):
             if line[0] == "p":
                 if len(line) != width:
                     raise PolicyError.at(
                         model.places["p"], f"line {index + 1} has {len(line) - 1} fields, not {width - 1}"
                     )
-                self.rows.append(line[1:])
+                self.rows.append([one(value, value) for value in line[1:]])
                 self.lines.append(index)
             elif line[0] in members:
                 if len(line) - 1 < model.roles[line[0]].fields:
@@ -105,6 +107,15 @@ def _levels(model: Model, lines: Sequence[Sequence[str]]) -> dict[tuple[str, str
             del left[name]
         level += 1
     return levels
+
+
+def decides(effect: PolicyEffect, of_rule: int) -> bool:
+    """Whether Casbin stops at a matching rule with the effect ``of_rule``."""
+    if effect is PolicyEffect.ALLOW_OVERRIDE:
+        return of_rule == ALLOW
+    if effect in (PolicyEffect.PRIORITY, PolicyEffect.SUBJECT_PRIORITY):
+        return of_rule != NEITHER
+    return of_rule == DENY
 
 
 def resolve(effect: PolicyEffect, found: Sequence[int], effects: bytes) -> tuple[int, int]:
