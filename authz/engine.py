@@ -256,4 +256,5 @@ def _decision(verdict: Verdict, answer: _Answer, audit_id: str) -> Decision:
         answer.claims,
         audit_id,
         verdict.detail,
+        verdict.shadow,
     )
