@@ -26,7 +26,7 @@ import grpc
 from benchmarks.table import machine, write
 from examples.orders import orders_pb2 as pb
 from examples.orders import orders_pb2_grpc as rpc
-from examples.orders.keys import ISSUER, make_keys
+from examples.orders.keys import make_keys
 from examples.orders.server import CONFIG
 
 CALLERS = 32
@@ -182,6 +182,6 @@ def _configure(folder: Path) -> tuple[Path, Callable[[], str]]:
     """A configuration of its own, with keys of its own: the file, and a maker of tokens."""
     keys = make_keys(folder / "keys")
     config = folder / "authz.yaml"
-    bundle = CONFIG.parent.parent.parent / "policies" / "default"
+    bundle = (CONFIG.parent / "../../policies/default").resolve()
     config.write_text(CONFIG.read_text().replace("../../policies/default", str(bundle)))
-    return config, lambda: keys.minter.mint(iss=ISSUER, sub="rita", permissions=["acme:read"])
+    return config, lambda: keys.rsa.mint(sub="rita", permissions=["acme:read"])

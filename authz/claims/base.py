@@ -35,6 +35,7 @@ class Claims:
         namespaces: namespace -> roles that hold there and nowhere else. Names only, never patterns.
         expires_at: when the roles end, in seconds since the epoch; None: with the principal.
         used: names of the claims or certificate fields that granted something, for the audit record.
+        notes: what granted nothing although it was there, and why, for the person who looks for a missing role.
     """
 
     principal: Principal
@@ -42,6 +43,7 @@ class Claims:
     namespaces: Mapping[str, frozenset[str]] = field(default_factory=lambda: _NONE)
     expires_at: float | None = None
     used: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
 
 class ClaimMapper(Protocol):

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from concurrent import futures
 from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 import authz
 from examples.orders import orders_pb2_grpc as rpc
 from examples.orders.service import AsyncOrders, Orders
 from examples.orders.store import OrderStore
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 CONFIG = HERE / "authz.yaml"
 KEYS = HERE / "keys"
 
@@ -27,6 +29,7 @@ def sync_server(engine: authz.Engine, store: OrderStore) -> grpc.Server:
     pool = futures.ThreadPoolExecutor(max_workers=16)
     server = grpc.server(pool, interceptors=[authz.adapters.grpc.AuthorizationInterceptor(engine)])
     rpc.add_OrdersServicer_to_server(Orders(store), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     return server
 
 
@@ -34,6 +37,7 @@ def async_server(engine: authz.Engine, store: OrderStore) -> grpc.aio.Server:
     """The service on ``grpc.aio.server``; not started."""
     server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
     rpc.add_OrdersServicer_to_server(AsyncOrders(store), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     return server
 
 

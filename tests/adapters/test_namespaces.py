@@ -149,7 +149,8 @@ FOUND = {
 @pytest.mark.parametrize(("message", "paths", "expected"), FOUND.values(), ids=FOUND.keys())
 def test_finds(message: object, paths: tuple[str, ...], expected: tuple[str | None, ...]) -> None:
     found = read(message, *paths)
-    assert sorted(map(str, found)) == sorted(map(str, expected)) if "routes" in paths[0] else found == expected
+    has_map = any(path.startswith(("routes", "labels")) for path in paths)  # a map has no order
+    assert sorted(map(str, found)) == sorted(map(str, expected)) if has_map else found == expected
 
 
 OPAQUE = {
@@ -337,7 +338,7 @@ def test_more_paths_find_no_less(message: Any, paths: list[str], count: int) -> 
     some, more = read(message, *paths[:count]), read(message, *paths[: count + 1])
     assert set(some) - {None} <= set(more)
     wire = Request.FromString(message.SerializeToString())
-    assert read(wire, *paths[:count]) == some
+    assert set(read(wire, *paths[:count])) == set(some)
 
 
 @given(st.binary(max_size=64))

@@ -139,7 +139,12 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_threads_write_whole_lines_in_order(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with FileSink(path) as sink:
-        threads = [threading.Thread(target=lambda: [sink.write(RECORD) for _ in range(200)]) for _ in range(8)]
+
+        def write_many() -> None:
+            for _ in range(200):
+                sink.write(RECORD)
+
+        threads = [threading.Thread(target=write_many) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from authz.call import Access, ApiMethod, Scope
 from authz.errors import PolicyError
@@ -178,3 +180,36 @@ def test_tells_everything_that_is_wrong_in_one_go() -> None:
             "  c/D: {methods: {E: read}}\n  e.F:\n    method: {}\n"
         )
     assert [problem.place.line for problem in caught.value.problems] == [4, 5, 6, 8]
+
+
+WORDS = [
+    "services:",
+    "a.B:",
+    "methods:",
+    "C: read",
+    "access",
+    "{",
+    "}",
+    "[",
+    "]",
+    "*",
+    "'",
+    '"',
+    ":",
+    "-",
+    "\n",
+    "  ",
+    "&a",
+    "!!x",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=20).map("".join).map(str.encode) | st.binary())
+def test_whatever_is_read_is_a_catalogue_or_refused_with_its_place(data: bytes) -> None:
+    files = {"catalogue.yaml"}
+    try:
+        found = len(parse_catalogue(data, Path("catalogue.yaml")).methods)
+    except PolicyError as exc:
+        found, files = len(exc.problems), {problem.place.path for problem in exc.problems}
+    assert found
+    assert files == {"catalogue.yaml"}

@@ -1,0 +1,166 @@
+"""Authentication: every credential that came with a call -> the one principal who makes it.
+
+Whatever is shown must be good: a bad credential is refused, also where another would have been enough, and never makes
+a caller anonymous.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+from authz.authn.base import ANONYMOUS, Authenticator, Principal
+from authz.authn.keys import KeySource
+from authz.authn.memory import Memory
+from authz.credentials import BearerToken, ClientCertificate, Credential, Credentials
+from authz.errors import AuthenticationError
+from authz.reason import Reason
+
+_PAIRS_REMEMBERED = 10_000
+
+
+class Combine(StrEnum):
+    """Who the caller is when both a token and a certificate count as credentials.
+
+    REQUIRE_BOTH: both must be shown; the caller is the token's principal, for as long as both are good.
+    JWT: if both are shown, both must be good, and the caller is the token's principal.
+    MTLS: if both are shown, both must be good, and the caller is the certificate's principal.
+    """
+
+    REQUIRE_BOTH = "require_both"
+    JWT = "jwt"
+    MTLS = "mtls"
+
+
+class Authentication:
+    """Proves who makes a call. Thread-safe, no network I/O, no waiting.
+
+    Args:
+        tokens: proves bearer tokens; None: a token is refused, since nobody here can prove it.
+        certificates: proves client certificates; None: a certificate is no credential (a mesh shows one for itself).
+        combine: the rule for both; needed exactly if both are given.
+        anonymous: gRPC full methods that a caller who shows nothing at all may call.
+        sources: where keys come from: started and closed with this object.
+    """
+
+    def __init__(
+        self,
+        tokens: Authenticator | None = None,
+        certificates: Authenticator | None = None,
+        *,
+        combine: Combine | None = None,
+        anonymous: Iterable[str] = (),
+        sources: Sequence[KeySource] = (),
+    ) -> None:
+        both = tokens is not None and certificates is not None
+        if both != (combine is not None):
+            raise ValueError("`combine` is needed if both tokens and certificates are credentials, and only then")
+        self.combine = combine
+        self.anonymous = frozenset(anonymous)
+        self._tokens = tokens
+        self._certificates = certificates
+        self._sources = tuple(sources)
+        self._pairs: Memory[tuple[Principal, Principal], Principal] = Memory(_PAIRS_REMEMBERED)
+        self._refusals: Counter[Reason] = Counter()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to look for newer keys in the background."""
+        for source in self._sources:
+            source.start()
+
+    def close(self) -> None:
+        """Stop looking for newer keys. Authentication goes on with those at hand."""
+        for source in self._sources:
+            source.close()
+
+    def recognizes(self, credentials: Credentials) -> bool:
+        """Whether these very credentials were proven lately. A hint that costs little, and no proof."""
+        remembers = getattr(self._tokens, "remembers", None)
+        return remembers is not None and all(isinstance(c, BearerToken) and remembers(c) for c in credentials)
+
+    @property
+    def reads_certificates(self) -> bool:
+        """Whether a client certificate counts as a credential."""
+        return self._certificates is not None
+
+    @property
+    def refusals(self) -> Mapping[Reason, int]:
+        """How many calls were refused here since the start, by reason."""
+        with self._lock:
+            return dict(self._refusals)
+
+    def authenticate(self, credentials: Credentials, method: str, now: float) -> Principal:
+        """Prove the caller.
+
+        Args:
+            credentials: everything that the caller showed.
+            method: gRPC full method, for whether it is open to anonymous callers.
+            now: seconds since the epoch.
+
+        Returns:
+            the principal; the same object for the same credentials for as long as they are remembered.
+
+        Raises:
+            AuthenticationError: something shown is refused, or nothing was shown and the method is not open to that.
+        """
+        try:
+            return self._authenticate(credentials, method, now)
+        except AuthenticationError as exc:
+            with self._lock:
+                self._refusals[exc.reason] += 1
+            raise
+
+    def _authenticate(self, credentials: Credentials, method: str, now: float) -> Principal:
+        token: BearerToken | None = None
+        certificate: ClientCertificate | None = None
+        for credential in credentials:
+            if isinstance(credential, BearerToken):
+                if token is not None:
+                    raise AuthenticationError(Reason.CREDENTIAL_REPEATED, "more than one token was shown")
+                token = credential
+            elif isinstance(credential, ClientCertificate):
+                if certificate is not None:
+                    raise AuthenticationError(Reason.CREDENTIAL_REPEATED, "more than one certificate was shown")
+                certificate = credential
+            else:
+                raise AuthenticationError(credential.reason, credential.detail)
+        by_token = None if token is None else _prove(self._tokens, token, now)
+        by_certificate = None
+        if certificate is not None and self._certificates is not None:
+            by_certificate = _prove(self._certificates, certificate, now)
+        if self.combine is Combine.REQUIRE_BOTH and (by_token is not None or by_certificate is not None):
+            return self._both(by_token, by_certificate)
+        if by_certificate is not None and (by_token is None or self.combine is Combine.MTLS):
+            return by_certificate
+        return by_token if by_token is not None else self._nobody(method)
+
+    def _nobody(self, method: str) -> Principal:
+        if method in self.anonymous:
+            return ANONYMOUS
+        raise AuthenticationError(Reason.CREDENTIAL_MISSING, "no credential was shown")
+
+    def _both(self, by_token: Principal | None, by_certificate: Principal | None) -> Principal:
+        if by_token is None or by_certificate is None:
+            shown, missing = ("certificate", "token") if by_token is None else ("token", "certificate")
+            detail = f"a {shown} was shown without a {missing}, and both are required"
+            raise AuthenticationError(Reason.CREDENTIAL_MISSING, detail)
+        pair = (by_token, by_certificate)
+        principal = self._pairs.get(pair)
+        if principal is None:
+            ends = [end for end in (by_token.expires_at, by_certificate.expires_at) if end is not None]
+            expires_at = min(ends, default=None)
+            principal = replace(by_token, expires_at=expires_at, fingerprint=by_certificate.fingerprint)
+            self._pairs.put(pair, principal)
+        return principal
+
+
+def _prove(authenticator: Authenticator | None, credential: Credential, now: float) -> Principal:
+    principal = None if authenticator is None else authenticator.authenticate(credential, now)
+    if principal is None:
+        kind = "token" if isinstance(credential, BearerToken) else "certificate"
+        raise AuthenticationError(Reason.CREDENTIAL_UNSUPPORTED, f"nothing is configured that proves a {kind}")
+    return principal

@@ -1,0 +1,272 @@
+"""The ``authn`` section of the configuration: who can prove callers, how, and which roles that gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from authz.authn.authority import SUBJECT_FROM, Authority
+from authz.authn.authority_files import read_authority_file
+from authz.authn.certificate import CertificateAuthenticator
+from authz.authn.certificate_names import ATTRIBUTES, is_trust_domain
+from authz.authn.chain import Authentication, Combine
+from authz.authn.issuer import SUBJECT, Issuer
+from authz.authn.jwt import DEFAULT_REMEMBERED, DEFAULT_TOKEN_BYTES, TokenAuthenticator
+from authz.authn.key_files import read_key_set_file, read_pem_files, read_secret_file
+from authz.authn.keys import ALGORITHMS, SYMMETRIC, FixedKeys, KeySource
+from authz.authn.pointer import Pointer
+from authz.authn.subject import is_visible
+from authz.call import METHOD_RULE, is_method
+from authz.claims.base import ClaimMapper
+from authz.claims.mapper import MapperByIssuer
+from authz.config.roles import CERTIFICATE_FIELDS, read_mapper
+from authz.document import Section
+from authz.errors import KeyFileError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,63}")
+_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+_KEY_SOURCES: Final = ("jwks_file", "pem_files", "secret_file")
+_HOUR: Final = 3600.0
+_DAY: Final = 24 * _HOUR
+T = TypeVar("T")
+
+
+class Authn(NamedTuple):
+    """What the section becomes: ``authentication.authenticate(...)`` gives the principal that ``mapper.map`` maps."""
+
+    authentication: Authentication
+    mapper: ClaimMapper
+
+
+class _Names:
+    """What may be there only once in the whole section, and where it was there first."""
+
+    def __init__(self) -> None:
+        self._mappers: dict[str, ClaimMapper] = {}
+        self._prefixes: dict[str, str] = {}
+
+    def take(self, section: Section, prefix_from: Section) -> tuple[str, str]:
+        """The name of the issuer or authority, and the prefix of its subjects."""
+        name = section.text("name")
+        if not _NAME.fullmatch(name):
+            raise section.refuse("name", f"`{name}` cannot be a name", "write letters, digits, '_', '.' and '-'")
+        if name in self._prefixes.values():
+            raise section.refuse("name", f"`{name}` is the name of another issuer or authority", "give each its own")
+        prefix = prefix_from.text("prefix", f"{name}:")
+        if not _PREFIX.fullmatch(prefix):
+            remedy = f'write letters, digits and _ . : / @ -, e.g. "{name}:"'
+            raise prefix_from.refuse("prefix", f"`{prefix}` cannot be a prefix", remedy)
+        for other, owner in self._prefixes.items():
+            if prefix.startswith(other) or other.startswith(prefix):
+                raise prefix_from.refuse(
+                    "prefix",
+                    f"the prefix `{prefix}` and `{other}` of `{owner}` begin alike: one could name the other's callers",
+                    f'write a prefix that ends where no other goes on, e.g. "{name}:"',
+                )
+        self._prefixes[prefix] = name
+        return name, prefix
+
+
+def read_authn(section: Section) -> Authn:
+    """Read the section ``authn``.
+
+    Files that it names are read now. Nothing is started: ``Authn.authentication.start()`` does that.
+
+    Raises:
+        ConfigError: with the place of what cannot be used and what to write instead.
+    """
+    leeway = section.duration("leeway", 30.0, most=300.0)
+    max_lifetime = section.duration("max_lifetime", _DAY, least=1.0, most=366 * _DAY)
+    max_bytes = section.integer("max_token_bytes", DEFAULT_TOKEN_BYTES, least=256, most=65_536)
+    remembered = section.integer("remembered", DEFAULT_REMEMBERED, least=1, most=1_000_000)
+    names = _Names()
+    mappers: dict[str, ClaimMapper] = {}
+    issuers: list[Issuer] = []
+    for entry in section.sections("issuers", ()):
+        issuer, mapper = _read_issuer(entry, names, leeway, max_lifetime)
+        if any(issuer.issuer == other.issuer for other in issuers):
+            raise entry.refuse("issuer", f"`{issuer.issuer}` is configured twice", "keep one, or join their audiences")
+        issuers.append(issuer)
+        mappers[issuer.name] = mapper
+        entry.close()
+    authorities: list[Authority] = []
+    for entry in section.sections("mtls", ()):
+        authority, mapper = _read_authority(entry, names, authorities)
+        authorities.append(authority)
+        mappers[authority.name] = mapper
+        entry.close()
+    if not issuers and not authorities:
+        raise section.refuse(
+            "", "nobody can be proven: there are neither `issuers` nor `mtls`", "configure one of them"
+        )
+    authentication = Authentication(
+        TokenAuthenticator(issuers, max_token_bytes=max_bytes, remembered=remembered) if issuers else None,
+        CertificateAuthenticator(authorities, remembered=remembered) if authorities else None,
+        combine=_read_combine(section, both=bool(issuers and authorities)),
+        anonymous=_read_anonymous(section),
+        sources=[issuer.keys for issuer in issuers],
+    )
+    section.close()
+    return Authn(authentication, MapperByIssuer(mappers, remembered=remembered))
+
+
+def _read_combine(section: Section, *, both: bool) -> Combine | None:
+    if not both:
+        if "combine" in section:
+            raise section.refuse("combine", "`combine` needs both `issuers` and `mtls`", "remove it")
+        return None
+    if "combine" not in section:
+        raise section.refuse(
+            "",
+            f"`{section.name}.combine` is missing: there are `issuers` and `mtls`",
+            "write `combine: require_both`, or `jwt` or `mtls` for who the caller is if both are shown",
+        )
+    return Combine(section.choice("combine", [rule.value for rule in Combine]))
+
+
+def _read_anonymous(section: Section) -> Sequence[str]:
+    anonymous = section.section("anonymous", None)
+    if anonymous is None:
+        return ()
+    methods = anonymous.texts("methods")
+    for method in methods:
+        if not is_method(method):
+            raise anonymous.refuse("methods", f"`{method}` is not a gRPC method", f"write {METHOD_RULE}")
+    anonymous.close()
+    return methods
+
+
+def _read_issuer(section: Section, names: _Names, leeway: float, max_lifetime: float) -> tuple[Issuer, ClaimMapper]:
+    principal = section.section("principal", None)
+    name, prefix = names.take(section, principal or section)
+    subject = SUBJECT if principal is None else read_pointer(principal, "claim", "sub")
+    if principal is not None:
+        principal.close()
+    url = section.text("issuer")
+    if not is_visible(url) or any(c.isspace() for c in url):
+        raise section.refuse("issuer", "`issuer` has a blank or a character that cannot be seen")
+    algorithms = section.texts("algorithms")
+    for algorithm in algorithms:
+        if algorithm not in ALGORITHMS:
+            known = ", ".join(sorted(ALGORITHMS))
+            raise section.refuse("algorithms", f"`{algorithm}` is not an algorithm for tokens", f"known here: {known}")
+    types = section.texts("typ", ("at+jwt", "JWT"))
+    for kind in types:
+        if not _TYPE.fullmatch(kind.lower()):
+            remedy = "write it as in a token's header, without `application/`, e.g. at+jwt"
+            raise section.refuse("typ", f"`{kind}` cannot be a token's `typ`", remedy)
+    issuer = Issuer(
+        name=name,
+        issuer=url,
+        audiences=frozenset(section.texts("audiences")),
+        algorithms=frozenset(algorithms),
+        keys=_read_keys(section, frozenset(algorithms)),
+        prefix=prefix,
+        types=frozenset(kind.lower() for kind in types),
+        type_required=not section.boolean("allow_missing_typ", False),
+        subject=subject,
+        leeway=section.duration("leeway", leeway, most=300.0),
+        max_lifetime=section.duration("max_lifetime", max_lifetime, least=1.0, most=366 * _DAY),
+    )
+    return issuer, read_mapper(section, "claim", None)
+
+
+def _read_keys(section: Section, algorithms: frozenset[str]) -> KeySource:
+    keys = section.section("keys")
+    given = [key for key in _KEY_SOURCES if key in keys]
+    if len(given) != 1:
+        raise section.refuse(
+            "keys",
+            f"`{keys.name}` names {len(given)} sources of keys, not one",
+            f"write one of: {', '.join(_KEY_SOURCES)}",
+        )
+    source = given[0]
+    symmetric = algorithms & SYMMETRIC
+    if symmetric and (source != "secret_file" or symmetric != algorithms):
+        raise section.refuse(
+            "algorithms",
+            f"{', '.join(sorted(symmetric))} can neither stand beside other algorithms nor use `{source}`",
+            "give an issuer that shares a secret only HS algorithms and `keys: {secret_file: ...}`",
+        )
+    if source == "secret_file" and not symmetric:
+        raise keys.refuse(
+            source, "`secret_file` is for HS256, HS384 and HS512 alone", "write `jwks_file` or `pem_files`"
+        )
+    if source == "secret_file":
+        path = keys.file(source)
+        found = _from_file(keys, source, lambda: read_secret_file(path, algorithms))
+    elif source == "pem_files":
+        paths = keys.files(source)
+        found = _from_file(keys, source, lambda: read_pem_files(paths))
+    else:
+        path = keys.file(source)
+        found = _from_file(keys, source, lambda: read_key_set_file(path))
+    if not any(key.algorithms & algorithms for key in found.keys):
+        raise keys.refuse(source, f"no key in it can verify {', '.join(sorted(algorithms))}")
+    keys.close()
+    return FixedKeys(found)
+
+
+def _read_authority(section: Section, names: _Names, before: Sequence[Authority]) -> tuple[Authority, ClaimMapper]:
+    name, prefix = names.take(section, section)
+    ca_file = section.file("ca_file")
+    certificates = _from_file(section, "ca_file", lambda: read_authority_file(ca_file))
+    for other in before:
+        if not set(certificates).isdisjoint(other.certificates):
+            raise section.refuse(
+                "ca_file", f"`{ca_file.name}` holds a certificate of the authority `{other.name}` also"
+            )
+    intermediates_file = section.file("intermediates_file", None)
+    subject_from = section.choice("map", SUBJECT_FROM)
+    attribute = section.choice("attribute", ATTRIBUTES) if subject_from == "attribute" else ""
+    trust_domains = section.texts("trust_domains") if subject_from == "spiffe" else ()
+    for domain in trust_domains:
+        if not is_trust_domain(domain):
+            raise section.refuse(
+                "trust_domains", f"`{domain}` is not a trust domain", "write it as in spiffe://<it>/path"
+            )
+        for other in before:
+            if domain in other.trust_domains:
+                raise section.refuse("trust_domains", f"`{domain}` belongs to the authority `{other.name}`")
+    authority = Authority(
+        name=name,
+        certificates=certificates,
+        intermediates=()
+        if intermediates_file is None
+        else _from_file(section, "intermediates_file", lambda: read_authority_file(intermediates_file)),
+        prefix=prefix,
+        subject_from=subject_from,
+        attribute=attribute,
+        trust_domains=frozenset(trust_domains),
+        require=_read_require(section),
+        usage_required=not section.boolean("allow_missing_client_usage", False),
+    )
+    return authority, read_mapper(section, "field", CERTIFICATE_FIELDS)
+
+
+def _read_require(section: Section) -> dict[str, str]:
+    required = section.section("require", None)
+    if required is None:
+        return {}
+    values = {name: required.text(name) for name in ATTRIBUTES if name in required}
+    required.close(ATTRIBUTES)
+    return values
+
+
+def read_pointer(section: Section, key: str, default: str | None = None) -> Pointer:
+    """The place in a claims set that is the value of ``key``."""
+    text = section.text(key) if default is None else section.text(key, default)
+    try:
+        return Pointer(text)
+    except ValueError as exc:
+        raise section.refuse(key, f"`{text}` {exc}", "write a claim's name, or a JSON Pointer such as /a/b") from None
+
+
+def _from_file(section: Section, key: str, read: Callable[[], T]) -> T:
+    """What ``read`` gives; a file that is refused is refused where the configuration names it, too."""
+    try:
+        return read()
+    except KeyFileError as exc:
+        raise section.refuse(key, f"`{section.name}.{key}` cannot be used: {exc.problems[0]}") from None

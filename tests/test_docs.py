@@ -1,0 +1,135 @@
+"""Every fenced block of the README and of docs/ is executed, by its language and its title.
+
+A block of a language, or with a title, that no function here knows fails: nothing in the docs is just decoration. The
+language ``text`` is for pictures and for what a program prints.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import authz
+from authz.admin.test import run_tests
+from authz.policy.load import load_bundle
+from examples.orders.keys import make_keys
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.M | re.S)
+BLOCKS = [
+    pytest.param(language, title, body, id=f"{page.name}:{page.read_text()[: match.start()].count(chr(10)) + 1}")
+    for page in PAGES
+    for match in FENCE.finditer(page.read_text())
+    for language, title, body in [match.groups()]
+]
+README_CONFIG = next(
+    m[3] for m in FENCE.finditer((ROOT / "README.md").read_text()) if m[2] == "authz.yaml"
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder: keys, the default bundle, and the configuration of the README."""
+    make_keys(tmp_path / "keys")
+    shutil.copytree(ROOT / "policies", tmp_path / "policies")
+    (tmp_path / "authz.yaml").write_text(README_CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_console(body: str, folder: Path) -> None:
+    """The commands of the README are targets that exist; `make test` runs this very test."""
+    commands = [line.removeprefix("$ ") for line in body.splitlines() if line.startswith("$ ")]
+    assert commands
+    for command in commands:
+        assert command.startswith("make "), f"not executed here: {command}"
+        done = subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def run_python(body: str, folder: Path) -> None:
+    names: dict[str, Any] = {"authz": authz}
+    exec(compile(body, "block", "exec"), names)
+    if "engine" in names:
+        names["engine"].close()
+
+
+def run_config(body: str, folder: Path) -> None:
+    (folder / "authz.yaml").write_text(body)
+    authz.load_config(folder / "authz.yaml").close()
+
+
+def run_policy(body: str, folder: Path) -> None:
+    (folder / "policies" / "default" / "policy.csv").write_text(body)
+    load_bundle(folder / "policies" / "default")
+
+
+def run_temporal_policy(body: str, folder: Path) -> None:
+    """Lines to be added to a bundle: it still loads, and without a doubt."""
+    with (folder / "policies" / "temporal" / "policy.csv").open("a") as file:
+        file.write(body)
+    assert not load_bundle(folder / "policies" / "temporal").warnings
+
+
+def run_tests_of_default(body: str, folder: Path) -> None:
+    (folder / "policies" / "default" / "tests.yaml").write_text(body)
+    results = run_tests(folder / "policies" / "default")
+    assert not results.failures, "\n".join(map(str, results.failures))
+
+
+def run_catalogue(body: str, folder: Path) -> None:
+    (folder / "policies" / "default" / "catalogue.yaml").write_text(body)
+    (folder / "policies" / "default" / "policy.csv").write_text("p, role:reader, *, *, read, allow\n")
+    load_bundle(folder / "policies" / "default")
+
+
+def run_record(body: str, folder: Path) -> None:
+    """A record in the docs has the fields, in the order, that the log really has."""
+    with authz.load_config(folder / "authz.yaml") as engine:
+        engine.check(authz.Call("/example.orders.v1.Orders/GetOrder", ("acme",)))
+    real = json.loads((folder / "audit.jsonl").read_text())
+    assert list(json.loads(body)) == list(real)
+
+
+def run_text(body: str, folder: Path) -> None:
+    assert body.strip()
+
+
+RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
+    ("console", None): run_console,
+    ("python", None): run_python,
+    ("yaml", "authz.yaml"): run_config,
+    ("yaml", "catalogue.yaml"): run_catalogue,
+    ("csv", "policy.csv"): run_policy,
+    ("csv", "policies/temporal/policy.csv"): run_temporal_policy,
+    ("yaml", "tests.yaml"): run_tests_of_default,
+    ("json", "audit record"): run_record,
+    ("text", None): run_text,
+}
+
+
+@pytest.mark.parametrize(("language", "title", "body"), BLOCKS)
+def test_block(language: str, title: str | None, body: str, folder: Path) -> None:
+    RUNNERS[language, title](body, folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_fenced_with_its_language(page: Path) -> None:
+    fences = [line for line in page.read_text().splitlines() if line.startswith("```")]
+    assert fences[1::2] == ["```"] * (len(fences) // 2)
+    assert "```" not in fences[0::2]
