@@ -91,6 +91,16 @@ def read_cases(path: Path, revision: Revision) -> tuple[Case, ...]:
     return tuple(cases)
 
 
+def read_callers(path: Path) -> dict[str, Claims]:
+    """The callers in the file ``path``, by name.
+
+    Raises:
+        PolicyError: the file or a caller cannot be used.
+    """
+    named = document.load(path, PolicyError).section("callers")
+    return {name: _claims(name, named.section(name)) for name in named}
+
+
 def _claims(name: str, caller: Section) -> Claims:
     if caller.boolean("anonymous", False):
         caller.close(("user", "system", "namespaces"))

@@ -159,7 +159,7 @@ def waive(findings: Sequence[Finding], texts: Mapping[str, str]) -> list[Finding
         reason = waivers.get((each.place.path, each.place.line), {}).get(each.code, "")
         if reason and each.severity is not Severity.ERROR:
             places.pop((each.place.path, each.place.line, each.code), None)
-            each = Finding(each.code, each.severity, each.place, each.message, each.remedy, each.line, reason)  # noqa: PLW2901
+            each = Finding(each.code, each.severity, each.place, each.message, each.remedy, each.line, reason)
         result.append(each)
     result += [_unneeded(code, place) for (_, _, code), place in places.items()]
     return with_lines(result, texts)

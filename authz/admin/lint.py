@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from authz.admin.classes import NameClass
@@ -23,10 +24,12 @@ class Lint:
     Args:
         reach: the bundle.
         held: roles that somebody is known to hold: in the bundle's tests, in the configuration; None: not known.
+        soon: seconds before its end from which on a rule is told to end soon.
     """
 
-    def __init__(self, reach: Reach, held: Iterable[str] | None = None) -> None:
+    def __init__(self, reach: Reach, held: Iterable[str] | None = None, soon: float = 14 * 86_400.0) -> None:
         self._reach = reach
+        self._soon = soon
         self._held = None if held is None else frozenset(held)
         self._spaces = namespace_classes(reach)
         self._methods: dict[tuple[object, ...], list[NameClass]] = {}
@@ -55,6 +58,7 @@ class Lint:
         yield from self._rules()
         yield from self._unreached()
         yield from self._roles()
+        yield from self._ends()
 
     def _matchable(self, way: Key, key: Key) -> bool:
         """Whether any call has a namespace of ``way`` and a method of ``key``: bit 0 of the spaces is ``@cluster``."""
@@ -67,8 +71,7 @@ class Lint:
         base = {False: reach.reached(ANONYMOUS, ""), True: reach.reached(PROVEN, "") | reach.reached(ANONYMOUS, "")}
         for way, there in reach.cells.items():
             spaces = self._spaces_of.get(way, 0)
-            covering = [w for w in reach.cells if w != way and _covers(self._spaces_of.get(w, 0), spaces)]
-            ways = [way, *covering] if spaces else []
+            ways = [each for each in self._about(spaces) if _covers(self._spaces_of[each], spaces)]
             for key, cell in there.items():
                 if not self._matchable(way, key):
                     yield from (self._dead(rule) for rules in cell.values() for rule in rules)
@@ -88,6 +91,12 @@ class Lint:
                         yield from self._covered(rule, wider, names)
                         yield from self._wide(rule, way, key, subject)
 
+    def _about(self, spaces: int) -> tuple[Key, ...]:
+        """What rules say of the namespace who are about the first of ``spaces``: whatever covers them all is there."""
+        if not spaces:
+            return ()
+        return self._reach.accepted_namespaces(self._spaces[(spaces & -spaces).bit_length() - 1].example)
+
     def _covered(self, rule: int, wider: list[dict[str, list[int]]], names: set[str]) -> Iterator[Finding]:
         reach = self._reach
         effect = reach.effects[rule]
@@ -99,7 +108,9 @@ class Lint:
                     if effect == ALLOW and reach.effects[other] == DENY:
                         line = reach.line(other)
                         yield self._at(
-                            "AZ203", rule, f"is always overruled by {line.place.path}:{line.place.line}: {line.text}",
+                            "AZ203",
+                            rule,
+                            f"is always overruled by {line.place.path}:{line.place.line}: {line.text}",
                             "remove one of them",
                         )
                         return
@@ -112,7 +123,9 @@ class Lint:
                         continue
                     line = reach.line(other)
                     yield self._at(
-                        "AZ202", rule, f"says nothing that {line.place.path}:{line.place.line} does not: {line.text}",
+                        "AZ202",
+                        rule,
+                        f"says nothing that {line.place.path}:{line.place.line} does not: {line.text}",
                         "remove it, or keep it with a waiver if it is there for the reader",
                     )
                     return
@@ -123,13 +136,26 @@ class Lint:
         denial = "denial " if reach.effects[rule] == DENY else ""
         entry = reach.revision.catalogue.find(what) if what.startswith("/") else None
         if entry is not None and how not in (_STAR, entry.access.value):
-            return self._at("AZ201", rule, f"this {denial}rule matches no call: {what} is {entry.access.value}",
-                            f"write `{entry.access.value}` or `*` for the access")
+            return self._at(
+                "AZ201",
+                rule,
+                f"this {denial}rule matches no call: {what} is {entry.access.value}",
+                f"write `{entry.access.value}` or `*` for the access",
+            )
         if where != _STAR and entry is not None and entry.scope is Scope.CLUSTER:
-            return self._at("AZ201", rule, f"this {denial}rule matches no call: {what} touches no namespace",
-                            f"write `{NOWHERE}` for the namespace")
-        return self._at("AZ201", rule, f"this {denial}rule matches no call: no method is `{what}` with access `{how}`"
-                        + (f" in `{where}`" if where != _STAR else ""), "change it, or remove it")
+            return self._at(
+                "AZ201",
+                rule,
+                f"this {denial}rule matches no call: {what} touches no namespace",
+                f"write `{NOWHERE}` for the namespace",
+            )
+        return self._at(
+            "AZ201",
+            rule,
+            f"this {denial}rule matches no call: no method is `{what}` with access `{how}`"
+            + (f" in `{where}`" if where != _STAR else ""),
+            "change it, or remove it",
+        )
 
     def _wide(self, rule: int, way: Key, key: Key, subject: str) -> Iterator[Finding]:
         reach = self._reach
@@ -139,13 +165,21 @@ class Lint:
         if subject in (ANONYMOUS, PROVEN):
             who = "everyone, also a caller who showed nothing" if subject == ANONYMOUS else "every proven caller"
             if where == _STAR or where.endswith("*"):
-                yield self._at("AZ204", rule, f"{who} may do this in every namespace that is `{where}`",
-                               f"name the namespace, or `{NOWHERE}`, or the role")
+                yield self._at(
+                    "AZ204",
+                    rule,
+                    f"{who} may do this in every namespace that is `{where}`",
+                    f"name the namespace, or `{NOWHERE}`, or the role",
+                )
             elif how not in (Access.READ.value,) and not self._reads(key):
                 yield self._at("AZ204", rule, f"{who} may do more here than read", "write `read`, or name the role")
         elif (where, what, how) == (_STAR, _STAR, _STAR):
-            yield self._at("AZ204", rule, f"`{subject}` may do everything everywhere, methods to come included",
-                           "name the access, the methods or the namespaces")
+            yield self._at(
+                "AZ204",
+                rule,
+                f"`{subject}` may do everything everywhere, methods to come included",
+                "name the access, the methods or the namespaces",
+            )
 
     def _reads(self, key: Key) -> bool:
         mask = self._masks.get(key, 0)
@@ -186,8 +220,21 @@ class Lint:
         for subject, rule in first.items():
             if subject.startswith("role:") and subject not in given and subject not in (ANONYMOUS, PROVEN):
                 remedy = did_you_mean(subject, given) if given else ""
-                remedy = remedy if remedy.startswith("did") else "give it to a caller in tests.yaml, or remove its rules"
+                remedy = (
+                    remedy if remedy.startswith("did") else "give it to a caller in tests.yaml, or remove its rules"
+                )
                 yield self._at("AZ206", rule, f"no line and no test gives `{subject}` to anybody", remedy)
+
+    def _ends(self) -> Iterator[Finding]:
+        """Rules that have ended or soon will."""
+        reach = self._reach
+        for rule, end in sorted(reach.rules.ends.items(), key=lambda each: each[1]):
+            when = f"{datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%SZ}"
+            if end <= reach.now:
+                yield self._at("AZ208", rule, f"this rule has ended at {when}", "remove it")
+            elif end <= reach.now + self._soon:
+                left = _span(end - reach.now)
+                yield self._at("AZ207", rule, f"this rule ends in {left}, at {when}", "write a later end, or let it go")
 
     def _at(self, code: str, rule: int, message: str, remedy: str) -> Finding:
         return Finding(code, Severity.WARNING, self._reach.line(rule).place, message, remedy)
@@ -205,3 +252,12 @@ def roles_of(claims: Iterable[tuple[Iterable[str], Mapping[str, Iterable[str]]]]
         for roles in namespaces.values():
             found.update(f"role:{role}" for role in roles)
     return found
+
+
+def _span(seconds: float) -> str:
+    """A length of time for a person: the largest unit that fits."""
+    for length, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= length:
+            number = int(seconds // length)
+            return f"{number} {name}{'s' * (number != 1)}"
+    return "less than a minute"

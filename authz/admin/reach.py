@@ -12,6 +12,7 @@ roles, ``keyMatch``, and of the method any pattern. Anything else is :class:`Bey
 from __future__ import annotations
 
 import ast
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final
@@ -21,8 +22,9 @@ from authz.call import ApiMethod, Scope, is_method, is_namespace
 from authz.claims.base import AUTHENTICATED, EVERYONE
 from authz.decision.base import Effect
 from authz.decision.index import Index
-from authz.decision.rules import ALLOW, DENY, Rules
+from authz.decision.rules import ALLOW, DENY, NEITHER, Rules
 from authz.errors import AuthzError, Place
+from authz.policy.ending import without_end
 from authz.policy.load import MODEL
 from authz.policy.matcher import parse_matcher
 from authz.policy.model import PolicyEffect, read_model
@@ -35,6 +37,7 @@ ANONYMOUS: Final = f"role:{EVERYONE}"
 """Every caller, also one that showed nothing and is let in."""
 
 EFFECTS: Final = {0: Effect.NO_OPINION, ALLOW: Effect.ALLOW, DENY: Effect.DENY, ALLOW | DENY: Effect.DENY}
+_NEVER: Final = float("inf")
 Cell = dict[str, list[int]]
 Key = tuple[str, ...]
 
@@ -51,6 +54,7 @@ class Reach:
 
     Attributes:
         revision: the bundle.
+        now: the moment of the questions, in seconds since the epoch: rules that have ended by then have no effect.
         subjects: every subject that stands in the policy, in the order of its lines.
         rows: the fields of each rule.
         effects: for each rule, 1 (allow), 2 (deny) or 0 (neither, or ended).
@@ -59,8 +63,9 @@ class Reach:
         Beyond: the model cannot be read this way.
     """
 
-    def __init__(self, revision: Revision) -> None:
+    def __init__(self, revision: Revision, now: float | None = None) -> None:
         self.revision = revision
+        self.now = time.time() if now is None else now
         self.model = read_model(revision.model, str(revision.path / MODEL))
         self._names = self.model.policies["p"]
         self._domain_roles = False
@@ -74,7 +79,10 @@ class Reach:
         if index.slow:
             raise Beyond(self.model.places["m"], index.slow)
         self.rows = self.rules.rows
-        self.effects = self.rules.effects
+        self.effects = bytes(
+            effect if self.rules.ends.get(rule, _NEVER) > self.now else NEITHER
+            for rule, effect in enumerate(self.rules.effects)
+        )
         self._selectors = index.branches[0].selectors
         self._position = {name: at for at, name in enumerate(self.model.request)}
         self._subject_fields = sorted(f for f, asked in conditions.items() if "sub" in asked)
@@ -102,7 +110,7 @@ class Reach:
         if self.model.effect not in (PolicyEffect.ALLOW_AND_DENY, PolicyEffect.ALLOW_OVERRIDE):
             raise Beyond(self.model.places["e"], "the order of the rules decides")
         found: dict[int, set[str]] = {}
-        for part in conjuncts(parse_matcher(self.model)):
+        for part in conjuncts(without_end(parse_matcher(self.model))):
             fields, asked = self._fields(part)
             if len(fields) != 1:
                 raise Beyond(place, f"`{ast.unparse(part)}` is no condition on one field of the rule")
@@ -278,6 +286,10 @@ class Reach:
         for rule in rules:
             bits |= self.effects[rule]
         return EFFECTS[bits if self.model.effect is PolicyEffect.ALLOW_AND_DENY else bits & ALLOW]
+
+    def ends(self, rule: int) -> float:
+        """When ``rule`` ends, in seconds since the epoch; infinity: never."""
+        return self.rules.ends.get(rule, _NEVER)
 
     def line(self, rule: int) -> PolicyLine:
         """The line of ``rule`` (a position in ``rows``)."""

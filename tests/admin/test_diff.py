@@ -10,16 +10,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from authz.admin.caller import claims_of
-from authz.admin.diff import Difference, Kind, diff
-from authz.admin.reach import Beyond
-from authz.errors import PolicyError
+from authz.admin.diff import Difference, diff
 from authz.call import Call, Scope
 from authz.decision.base import Effect
 from authz.decision.casbin import CasbinAuthorizer
+from authz.errors import PolicyError
 from authz.policy.load import load_bundle
 from authz.policy.revision import NOWHERE, Revision
 from authz.reason import Reason
-from tests.bundle import CATALOGUE, MODEL, POLICY, write_bundle
+from tests.bundle import CATALOGUE, MODEL, write_bundle
 
 OTHER_CATALOGUE = CATALOGUE.replace("Put: write", "Put: admin").replace(
     "Regions: {access: read, scope: cluster}", "Regions: read\n      Fetch: read"
@@ -57,9 +56,7 @@ CALLERS = ["role:a", "role:b", "role:c", "role:d", "user:x", "user:y", "user:z",
 def policies(draw: st.DrawFn, domains: bool = False) -> str:
     lines = [", ".join(("p", *rule)) for rule in draw(st.lists(rules, max_size=6, unique=True))]
     named = {line.split(", ")[1] for line in lines}
-    given_ = sorted(
-        {grant for grant in draw(st.lists(grants, max_size=3)) if grant[1] in named}
-    )
+    given_ = sorted({grant for grant in draw(st.lists(grants, max_size=3)) if grant[1] in named})
     tail = [draw(st.sampled_from(["shop", "shop-1", NOWHERE])) for _ in given_] if domains else [""] * len(given_)
     lines += [", ".join(("g", *grant, *([end] if end else []))) for grant, end in zip(given_, tail, strict=True)]
     lines += [f"g2, {method}, api:g" for method in sorted({"/shop.Orders/Put", *draw(st.lists(groups, max_size=2))})]
@@ -81,7 +78,9 @@ def covers(labels: tuple[str, ...], name: str, everything: set[str]) -> bool:
     return own in labels
 
 
-def predicted(found: Difference, subject: str, space: str, method: str, classes: tuple[set[str], set[str]]) -> list[tuple[Effect, Effect]]:
+def predicted(
+    found: Difference, subject: str, space: str, method: str, classes: tuple[set[str], set[str]]
+) -> list[tuple[Effect, Effect]]:
     here = [
         change
         for change in found.changes
@@ -100,7 +99,9 @@ def predicted(found: Difference, subject: str, space: str, method: str, classes:
 
 
 @pytest.mark.parametrize("model", [MODEL, PLAIN, ALLOWS, DOMAINS], ids=["default", "equality", "allows", "domains"])
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate]
+)
 @given(data=st.data())
 def test_finds_exactly_the_flips_that_asking_everything_finds(tmp_path: Path, model: str, data: st.DataObject) -> None:
     from authz.admin.reach import Reach, method_classes, namespace_classes
@@ -108,9 +109,14 @@ def test_finds_exactly_the_flips_that_asking_everything_finds(tmp_path: Path, mo
     domains = model is DOMAINS
     catalogue = data.draw(st.sampled_from([CATALOGUE, CATALOGUE, OTHER_CATALOGUE]))
     pair = []
-    for name, text, known in (("old", data.draw(policies(domains)), CATALOGUE), ("new", data.draw(policies(domains)), catalogue)):
+    for name, text, known in (
+        ("old", data.draw(policies(domains)), CATALOGUE),
+        ("new", data.draw(policies(domains)), catalogue),
+    ):
         if model is PLAIN:
-            text = "".join(line + "\n" for line in text.splitlines() if "-*" not in line and "s*" not in line and "sh*" not in line)
+            text = "".join(
+                line + "\n" for line in text.splitlines() if "-*" not in line and "s*" not in line and "sh*" not in line
+            )
         write_bundle(tmp_path / name, text, model=model, catalogue=known)
         try:
             pair.append(load_bundle(tmp_path / name))
