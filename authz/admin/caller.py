@@ -13,7 +13,7 @@ NOBODY = "@somebody"
 """The subject of a caller whom no rule names: no issuer can prove one."""
 
 
-class NoSubject(AuthzError):
+class NoSubject(AuthzError):  # noqa: N818 - it is an answer
     """What was written is no subject; the text says what to write instead."""
 
 

@@ -13,6 +13,7 @@ from authz.admin.lint import Lint, roles_of
 from authz.admin.reach import Beyond, Reach
 from authz.decision import authorizer_for
 from authz.errors import Place, PolicyError, Problem
+from authz.policy.collector import collector_put_off
 from authz.policy.load import MODEL, parse_bundle, read_files
 from authz.policy.revision import Revision
 
@@ -57,6 +58,11 @@ def check(path: Path, *, lint: bool = True, now: float | None = None, soon: floa
     Returns:
         a report; a bundle that cannot be used is an answer too.
     """
+    with collector_put_off():
+        return _check(path, lint, now, soon)
+
+
+def _check(path: Path, lint: bool, now: float | None, soon: float) -> Report:
     try:
         files = read_files(path)
     except PolicyError as exc:
@@ -81,7 +87,7 @@ def check(path: Path, *, lint: bool = True, now: float | None = None, soon: floa
         found.append(Finding("AZ212", Severity.NOTE, Place(str(path)), "the bundle has no tests", remedy))
     if lint:
         found += _lint(revision, held, now, soon)
-    return Report(path, revision, tuple(waive(with_lines(found, texts), texts)))
+    return Report(path, revision, tuple(waive(found, texts)))
 
 
 def _further(path: Path, files: Mapping[Path, bytes], known: tuple[Problem, ...]) -> list[Problem]:
@@ -113,14 +119,12 @@ def _further(path: Path, files: Mapping[Path, bytes], known: tuple[Problem, ...]
 
 def _lint(revision: Revision, held: set[str] | None, now: float | None, soon: float) -> list[Finding]:
     try:
-        slow = authorizer_for(revision).slow
-    except PolicyError as exc:
-        return list(map(error_of, exc.problems))
-    found = [Finding("AZ209", Severity.NOTE, each.place, each.message, each.remedy) for each in slow]
-    try:
         reach = Reach(revision, now)
     except Beyond as exc:
-        place = Place(str(revision.path / MODEL))
-        message = f"rules are not looked at: {exc}"
-        return [*found, Finding("AZ211", Severity.NOTE, place, message)]
-    return found + list(Lint(reach, held, soon).findings())
+        found = [Finding("AZ211", Severity.NOTE, Place(str(revision.path / MODEL)), f"rules are not looked at: {exc}")]
+        try:
+            slow = authorizer_for(revision).slow
+        except PolicyError as error:
+            return list(map(error_of, error.problems))
+        return found + [Finding("AZ209", Severity.NOTE, each.place, each.message, each.remedy) for each in slow]
+    return list(Lint(reach, held, soon).findings())

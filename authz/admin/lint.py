@@ -37,6 +37,7 @@ class Lint:
             entry, keys = reach.accepted_methods(each.example)
             self._methods.setdefault((entry and entry.scope, keys), []).append(each)
         self._masks: dict[Key, int] = {}
+        self._wider: dict[Key, frozenset[Key]] = {}
         self._everywhere: dict[Key, tuple[int, int]] = {}
         self._measure()
 
@@ -76,20 +77,28 @@ class Lint:
                 if not self._matchable(way, key):
                     yield from (self._dead(rule) for rules in cell.values() for rule in rules)
                     continue
-                mask = self._masks.get(key, 0)
-                wider = [
-                    other
-                    for each in ways
-                    for k, other in reach.cells[each].items()
-                    if (each, k) == (way, key) or _covers(self._masks.get(k, 0), mask)
-                ]
+                above = self._above(key)
+                wider = []
+                for each in ways:
+                    others = reach.cells[each]
+                    wider += [
+                        others[k] for k in (others if len(others) < len(above) else above) if k in others and k in above
+                    ]
                 for subject, rules in cell.items():
                     names = {subject}
                     if not reach.by_namespace:
                         names |= reach.reached(subject, "") | base[subject != ANONYMOUS]
                     for rule in rules:
                         yield from self._covered(rule, wider, names)
-                        yield from self._wide(rule, way, key, subject)
+                        yield from self._wide(rule, key, subject)
+
+    def _above(self, key: Key) -> frozenset[Key]:
+        """What rules may say of the method to be about all that ``key`` is about."""
+        found = self._wider.get(key)
+        if found is None:
+            mask = self._masks[key]
+            found = self._wider[key] = frozenset(k for k, other in self._masks.items() if other & mask == mask)
+        return found
 
     def _about(self, spaces: int) -> tuple[Key, ...]:
         """What rules say of the namespace who are about the first of ``spaces``: whatever covers them all is there."""
@@ -157,7 +166,7 @@ class Lint:
             "change it, or remove it",
         )
 
-    def _wide(self, rule: int, way: Key, key: Key, subject: str) -> Iterator[Finding]:
+    def _wide(self, rule: int, key: Key, subject: str) -> Iterator[Finding]:
         reach = self._reach
         if reach.effects[rule] != ALLOW:
             return
@@ -214,9 +223,7 @@ class Lint:
         for rule in range(len(reach.rows)):
             first.setdefault(reach.said(rule, "sub"), rule)
         given = set(self._held)
-        for line in reach.revision.lines:
-            if line.ptype in reach.model.roles:
-                given.add(line.fields[1])
+        given.update(line[2] for line in reach.lines if line[0] in reach.model.roles)
         for subject, rule in first.items():
             if subject.startswith("role:") and subject not in given and subject not in (ANONYMOUS, PROVEN):
                 remedy = did_you_mean(subject, given) if given else ""

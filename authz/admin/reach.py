@@ -28,7 +28,7 @@ from authz.policy.ending import without_end
 from authz.policy.load import MODEL
 from authz.policy.matcher import parse_matcher
 from authz.policy.model import PolicyEffect, read_model
-from authz.policy.revision import NOWHERE, PolicyLine, Revision
+from authz.policy.revision import NOWHERE, PolicyLine, PolicyLines, Revision
 
 PROVEN: Final = f"role:{AUTHENTICATED}"
 """Every proven caller, also one that no rule knows."""
@@ -42,7 +42,7 @@ Cell = dict[str, list[int]]
 Key = tuple[str, ...]
 
 
-class Beyond(AuthzError):
+class Beyond(AuthzError):  # noqa: N818 - it is an answer
     """The bundle's model says more than can be worked out for every call at once."""
 
     def __init__(self, place: Place, why: str) -> None:
@@ -56,6 +56,7 @@ class Reach:
         revision: the bundle.
         now: the moment of the questions, in seconds since the epoch: rules that have ended by then have no effect.
         subjects: every subject that stands in the policy, in the order of its lines.
+        lines: every line of the policy: its type, then its fields.
         rows: the fields of each rule.
         effects: for each rule, 1 (allow), 2 (deny) or 0 (neither, or ended).
 
@@ -71,8 +72,12 @@ class Reach:
         self._domain_roles = False
         conditions = self._conditions()
         lines = revision.lines
-        self._all_rows = [[line.ptype, *line.fields] for line in lines] if not hasattr(lines, "rows") else None
-        self.rules = Rules(self.model, self._all_rows if self._all_rows is not None else lines.rows())
+        self.lines: Sequence[Sequence[str]] = (
+            list(lines.rows())
+            if isinstance(lines, PolicyLines)
+            else [(line.ptype, *line.fields) for line in lines]
+        )
+        self.rules = Rules(self.model, self.lines)
         index = Index(self.rules)
         if len(index.branches) != 1:
             raise Beyond(self.model.places["m"], "the matcher is a chain of `||`")
@@ -150,18 +155,18 @@ class Reach:
 
     def _known_subjects(self) -> dict[str, None]:
         known = dict.fromkeys(row[self._subject] for row in self.rows)
-        for line in self.revision.lines:
-            if line.ptype in self.model.roles and line.fields[1].startswith(("role:", "user:")):
-                known |= dict.fromkeys(line.fields[:2])
+        for line in self.lines:
+            if line[0] in self.model.roles and line[2].startswith(("role:", "user:")):
+                known |= dict.fromkeys(line[1:3])
         return {name: None for name in known if name.startswith(("role:", "user:"))}
 
     def namespace_names(self) -> tuple[set[str], set[str]]:
         """The namespaces that stand in the policy, and what its patterns of namespaces begin with."""
         names, beginnings = set(), {""}
         values = {row[field] for field in self._namespace_fields for row in self.rows}
-        for line in self.revision.lines:
-            if line.ptype in self.model.roles:
-                values.update(line.fields)
+        for line in self.lines:
+            if line[0] in self.model.roles:
+                values.update(line[1:])
         for value in values:
             before, star, _ = value.partition("*")
             if star:
@@ -172,16 +177,18 @@ class Reach:
 
     def method_names(self) -> tuple[set[str], set[str]]:
         """The methods that stand in catalogue or policy, and what patterns and whole services begin with."""
-        names, beginnings = set(), set()
+        names, beginnings, starts = set(), set(), set()
         known = self.revision.catalogue.methods
-        values = {value for line in self.revision.lines for value in line.fields if value.startswith("/")}
+        values = {value for line in self.lines for value in line if value.startswith("/")}
         for value in {*known, *values}:
             if value.endswith("/*") and value in known:
                 beginnings.add(value[:-1])
             elif "*" in value:
-                beginnings.add(value.partition("*")[0])
+                starts.add(value.partition("*")[0])
             else:
                 names.add(value)
+        # a pattern tells methods apart that the catalogue does not name, where it knows a service as a whole
+        beginnings |= {start for start in starts if any(start.startswith(service) for service in beginnings)}
         if any(name.endswith("/*") for name in known):
             for part in conjuncts(parse_matcher(self.model)):
                 calls = [n.func.id for n in ast.walk(part) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
