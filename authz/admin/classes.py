@@ -49,24 +49,27 @@ def name_classes(names: Iterable[str], beginnings: Iterable[str], valid: Callabl
     def longest(name: str) -> str | None:
         return next((name[:n] for n in lengths if n <= len(name) and name[:n] in starts), None)
 
+    def fits(name: str, start: str) -> bool:
+        return valid(name) and name not in known and longest(name) == start
+
     for name in sorted(known):
         if valid(name):
             yield NameClass(name, name)
     for start in sorted(starts, key=lambda each: (-len(each), each)):
-        example = _fresh(start, lambda name, start=start: valid(name) and name not in known and longest(name) == start)
+        example = _fresh(start, fits)
         if example is not None:
             yield NameClass(start + "*", example)
 
 
-def _fresh(start: str, fits: Callable[[str], bool]) -> str | None:
+def _fresh(start: str, fits: Callable[[str, str], bool]) -> str | None:
     """A name that begins with ``start`` and ``fits``; None: there is none."""
     for ending in _ENDINGS:
-        if fits(start + ending):
+        if fits(start + ending, start):
             return start + ending
     waiting = [start]
     for text in waiting:
         for letter in ("", *_LETTERS):
-            if fits(text + letter):
+            if fits(text + letter, start):
                 return text + letter
         if len(waiting) < 4096 and len(text) < 255:
             waiting += [text + letter for letter in _LETTERS]

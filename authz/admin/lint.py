@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from authz.admin.classes import NameClass
+from authz.admin.expiring import span
 from authz.admin.findings import Finding, Severity
 from authz.admin.reach import ANONYMOUS, PROVEN, Key, Reach, method_classes, namespace_classes
 from authz.call import Access, Scope
@@ -240,7 +241,7 @@ class Lint:
             if end <= reach.now:
                 yield self._at("AZ208", rule, f"this rule has ended at {when}", "remove it")
             elif end <= reach.now + self._soon:
-                left = _span(end - reach.now)
+                left = span(end - reach.now)
                 yield self._at("AZ207", rule, f"this rule ends in {left}, at {when}", "write a later end, or let it go")
 
     def _at(self, code: str, rule: int, message: str, remedy: str) -> Finding:
@@ -259,12 +260,3 @@ def roles_of(claims: Iterable[tuple[Iterable[str], Mapping[str, Iterable[str]]]]
         for roles in namespaces.values():
             found.update(f"role:{role}" for role in roles)
     return found
-
-
-def _span(seconds: float) -> str:
-    """A length of time for a person: the largest unit that fits."""
-    for length, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= length:
-            number = int(seconds // length)
-            return f"{number} {name}{'s' * (number != 1)}"
-    return "less than a minute"

@@ -73,9 +73,7 @@ class Reach:
         conditions = self._conditions()
         lines = revision.lines
         self.lines: Sequence[Sequence[str]] = (
-            list(lines.rows())
-            if isinstance(lines, PolicyLines)
-            else [(line.ptype, *line.fields) for line in lines]
+            list(lines.rows()) if isinstance(lines, PolicyLines) else [(line.ptype, *line.fields) for line in lines]
         )
         self.rules = Rules(self.model, self.lines)
         index = Index(self.rules)
