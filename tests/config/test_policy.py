@@ -251,7 +251,7 @@ def test_a_shadow_that_would_make_calls_wait_is_not_asked(
     too_slow: set[Path] = set()
 
     class Slow(CasbinAuthorizer):
-        @property
+        @property  # type: ignore[override]
         def slow(self) -> tuple[str, ...]:
             return ("eval() in the matcher",) if self.revision.path in too_slow else ()
 
