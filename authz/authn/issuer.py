@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from authz.authn import base64url
 from authz.authn.base import Principal, PrincipalKind
+from authz.authn.conditions import Condition
 from authz.authn.keys import KeySet, KeySource
 from authz.authn.pointer import ABSENT, Pointer
 from authz.authn.subject import subject_problem
@@ -36,6 +38,7 @@ class Issuer:
         subject: where the claims set names the caller.
         leeway: how far clocks may be apart, in seconds.
         max_lifetime: how long a token may live, in seconds, both from its ``iat`` and from now.
+        conditions: what must hold of every token's claims set.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Issuer:
     subject: Pointer = SUBJECT
     leeway: float = 30.0
     max_lifetime: float = 86_400.0
+    conditions: Sequence[Condition] = ()
 
     def verify(self, token: UnverifiedToken, claims: dict[str, object], now: float) -> tuple[Principal, KeySet]:
         """Prove that this issuer signed ``token`` and that it is good at ``now``.
@@ -64,7 +68,7 @@ class Issuer:
         Raises:
             AuthenticationError: TOKEN_ALGORITHM_REFUSED, TOKEN_TYPE_REFUSED, KEYS_UNAVAILABLE, TOKEN_KEY_UNKNOWN,
                 TOKEN_SIGNATURE_WRONG, TOKEN_CLAIM_MISSING, TOKEN_CLAIM_MALFORMED, TOKEN_AUDIENCE_WRONG, TOKEN_EXPIRED,
-                TOKEN_NOT_YET_VALID or TOKEN_LIFETIME_TOO_LONG.
+                TOKEN_NOT_YET_VALID, TOKEN_LIFETIME_TOO_LONG, TOKEN_CONDITION_FAILED or TOKEN_BINDING_UNSUPPORTED.
         """
         self._check_header(token)
         keys = self.keys.current(now)
@@ -83,6 +87,13 @@ class Issuer:
             raise AuthenticationError(Reason.TOKEN_SIGNATURE_WRONG, f"the signature is not the issuer {self.name}'s")
         expires_at = self._check_times(claims, now)
         self._check_audience(claims)
+        token_id = claims.get("jti", "")
+        if not isinstance(token_id, str) or len(token_id) > _TEXT_LIMIT:
+            raise AuthenticationError(Reason.TOKEN_CLAIM_MALFORMED, "`jti` is not text")
+        for condition in self.conditions:
+            if not condition.holds(claims):
+                detail = f"the issuer {self.name} requires that {condition.text}"
+                raise AuthenticationError(Reason.TOKEN_CONDITION_FAILED, detail)
         principal = Principal(
             kind=PrincipalKind.TOKEN,
             issuer=self.name,
@@ -91,6 +102,7 @@ class Issuer:
             expires_at=expires_at,
             attributes=MappingProxyType(claims),
             key_id=key.id or "",
+            fingerprint=_bound_to(claims),
         )
         return principal, keys
 
@@ -159,3 +171,22 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
         detail = f"`{name}` is not a number of seconds from 1970 to the year 9999"
         raise AuthenticationError(Reason.TOKEN_CLAIM_MALFORMED, detail)
     return float(value)
+
+
+def _bound_to(claims: Mapping[str, object]) -> str:
+    """SHA-256 (hex) of the certificate that must be shown with the token (RFC 8705, section 3.1); empty: none."""
+    if "cnf" not in claims:
+        return ""
+    binding = claims["cnf"]
+    if not isinstance(binding, dict) or list(binding) != ["x5t#S256"]:
+        # Whoever bound the token to something else relies on somebody to check that.
+        detail = "the token is bound to its holder (`cnf`) by something else than a certificate's `x5t#S256`"
+        raise AuthenticationError(Reason.TOKEN_BINDING_UNSUPPORTED, detail)
+    text = binding["x5t#S256"]
+    try:
+        digest = base64url.decode(text.encode("ascii")) if isinstance(text, str) else b""
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise AuthenticationError(Reason.TOKEN_CLAIM_MALFORMED, "`x5t#S256` in `cnf` is not a SHA-256 in base64url")
+    return digest.hex()
