@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from authz.testing import IssuedCertificate
-
 from examples.orders.keys import Keys
 
 
