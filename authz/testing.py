@@ -72,6 +72,12 @@ class SigningKey:
         named = {} if self.key_id is None else {"kid": self.key_id}
         return {**public, **named, "use": "sig", "alg": self.algorithm}
 
+    def private_jwk(self) -> dict[str, Any]:
+        """Both halves as a JSON web key, for a test's own issuer."""
+        private: dict[str, Any] = _ALGORITHMS[self.algorithm].to_jwk(self.private_key, as_dict=True)
+        private.pop("key_ops", None)
+        return {**private, **self.jwk()}
+
     def public_pem(self) -> bytes:
         """The public half in PEM."""
         pem: bytes = self.private_key.public_key().public_bytes(
