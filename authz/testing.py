@@ -152,7 +152,8 @@ class TokenMinter:
 
 
 def _json(members: Mapping[str, object]) -> bytes:
-    return json.dumps({name: value for name, value in members.items() if value is not None}).encode("utf-8")
+    present = {name: value for name, value in members.items() if value is not None}
+    return json.dumps(present, separators=(",", ":")).encode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

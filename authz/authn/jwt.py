@@ -65,8 +65,10 @@ class TokenAuthenticator:
         text = credential.value
         if len(text) > self._max_bytes:
             raise AuthenticationError(Reason.TOKEN_TOO_LARGE, f"the token is longer than {self._max_bytes} bytes")
-        # Text that cannot be encoded is refused by the reader; here it only must not be mistaken for other text.
-        digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
+        try:
+            digest = sha256(text.encode("ascii")).digest()
+        except UnicodeEncodeError:
+            raise AuthenticationError(Reason.TOKEN_MALFORMED, "the token is not ASCII") from None
         revocations = self._revocations.value
         found = self._proven.get(digest)
         if found is not None:

@@ -6,11 +6,13 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.authn.pattern import read_pattern
 
+# no deadline: the machine may be busy
+QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 TAKEN = [
     r"",
     r"orders",
@@ -100,6 +102,7 @@ def test_it_is_ascii_and_whole() -> None:
     assert not read_pattern(r"a").fullmatch("a\n")
 
 
+@QUIET
 @given(st.text("ab.[]()|*+?{}^\\-:1,", max_size=12))
 def test_whatever_is_taken_is_a_regular_expression(text: str) -> None:
     try:
