@@ -71,7 +71,7 @@ class Authentication:
             raise ValueError("`combine` is needed if both tokens and certificates are credentials, and only then")
         self.combine = combine
         self.anonymous = frozenset(anonymous)
-        self._tokens = tokens
+        self.tokens = tokens
         self._certificates = certificates
         self._background = tuple(background)
         self._startup = startup
@@ -104,7 +104,7 @@ class Authentication:
 
     def recognizes(self, credentials: Credentials) -> bool:
         """Whether these very credentials were proven lately. A hint that costs little, and no proof."""
-        remembers = getattr(self._tokens, "remembers", None)
+        remembers = getattr(self.tokens, "remembers", None)
         return remembers is not None and all(isinstance(c, BearerToken) and remembers(c) for c in credentials)
 
     @property
@@ -153,7 +153,7 @@ class Authentication:
                 certificate = credential
             else:
                 raise AuthenticationError(credential.reason, credential.detail)
-        by_token = None if token is None else _prove(self._tokens, token, now)
+        by_token = None if token is None else _prove(self.tokens, token, now)
         by_certificate = None
         if certificate is not None and self._certificates is not None:
             by_certificate = _prove(self._certificates, certificate, now)

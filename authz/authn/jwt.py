@@ -54,8 +54,8 @@ class TokenAuthenticator:
         self._by_claim = {issuer.issuer: issuer for issuer in self.issuers}
         if len(self._by_claim) != len(self.issuers):
             raise ValueError("two issuers have the same `issuer`")
-        self._max_bytes = max_token_bytes
-        self._revocations = revocations or _NeverRevoked()
+        self.max_token_bytes = max_token_bytes
+        self.revocations = revocations or _NeverRevoked()
         self._proven: Memory[bytes, _Proven] = Memory(remembered)
 
     def authenticate(self, credential: Credential, now: float) -> Principal | None:
@@ -63,21 +63,21 @@ class TokenAuthenticator:
         if not isinstance(credential, BearerToken):
             return None
         text = credential.value
-        if len(text) > self._max_bytes:
-            raise AuthenticationError(Reason.TOKEN_TOO_LARGE, f"the token is longer than {self._max_bytes} bytes")
+        if len(text) > self.max_token_bytes:
+            raise AuthenticationError(Reason.TOKEN_TOO_LARGE, f"the token is longer than {self.max_token_bytes} bytes")
         try:
             digest = sha256(text.encode("ascii")).digest()
         except UnicodeEncodeError:
             raise AuthenticationError(Reason.TOKEN_MALFORMED, "the token is not ASCII") from None
-        revocations = self._revocations.value
+        revocations = self.revocations.value
         found = self._proven.get(digest)
         if found is not None:
             principal, expires_at, source, keys, checked = found
             if now < expires_at and source.current(now) is keys and revocations is checked:
                 return principal
-        token = read_token(text, self._max_bytes)
+        token = read_token(text, self.max_token_bytes)
         claims = token.claims()
-        issuer = self._issuer(claims)
+        issuer = self.issuer_of(claims)
         principal, keys = issuer.verify(token, claims, now)
         revocations.check(principal)
         self._proven.put(digest, (principal, principal.expires_at or 0.0, issuer.keys, keys, revocations))
@@ -87,7 +87,12 @@ class TokenAuthenticator:
         """Whether ``token`` was proven and is not forgotten. It may have expired since: this is no proof."""
         return sha256(token.value.encode("utf-8", "surrogatepass")).digest() in self._proven
 
-    def _issuer(self, claims: dict[str, object]) -> Issuer:
+    def issuer_of(self, claims: dict[str, object]) -> Issuer:
+        """The configured issuer that ``iss`` names.
+
+        Raises:
+            AuthenticationError: TOKEN_CLAIM_MISSING, TOKEN_CLAIM_MALFORMED or TOKEN_ISSUER_UNKNOWN.
+        """
         named = claims.get("iss")
         if "iss" not in claims:
             raise AuthenticationError(Reason.TOKEN_CLAIM_MISSING, "`iss` is missing")
