@@ -17,7 +17,7 @@ from authz.config.plugins import AUDIT_SINKS, AUTHORIZERS
 from authz.config.policy import PolicyMaker
 from authz.decision.casbin import CasbinAuthorizer
 from authz.decision.shadow import ShadowAuthorizer
-from authz.errors import FileError, PolicyError
+from authz.errors import FileError, Place, PolicyError, Problem
 from authz.policy.load import load_bundle
 from examples.orders.keys import Keys
 from tests.adapters.orders import POLICIES, configure, records
@@ -251,9 +251,9 @@ def test_a_shadow_that_would_make_calls_wait_is_not_asked(
     too_slow: set[Path] = set()
 
     class Slow(CasbinAuthorizer):
-        @property  # type: ignore[override]
-        def slow(self) -> tuple[str, ...]:
-            return ("eval() in the matcher",) if self.revision.path in too_slow else ()
+        @property
+        def slow(self) -> tuple[Problem, ...]:
+            return (Problem(Place("model.conf"), "eval() in the matcher"),) if self.revision.path in too_slow else ()
 
         @slow.setter
         def slow(self, value: object) -> None: ...
