@@ -7,9 +7,11 @@ language ``text`` is for pictures and for what a program prints.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,27 @@ def run_python(body: str, folder: Path) -> None:
         names["engine"].close()
 
 
+def run_tests_of_service(body: str, folder: Path) -> None:
+    """A reader's own tests of their service, by pytest in a process of its own."""
+    (folder / "test_orders.py").write_text(body)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "asyncio_mode=auto",
+        "test_orders.py",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{body.count('def test_')} passed" in done.stdout
+
+
 def run_config(body: str, folder: Path) -> None:
     (folder / "authz.yaml").write_text(body)
     authz.load_config(folder / "authz.yaml").close()
@@ -106,6 +129,7 @@ def run_text(body: str, folder: Path) -> None:
 RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("console", None): run_console,
     ("python", None): run_python,
+    ("python", "test_orders.py"): run_tests_of_service,
     ("yaml", "authz.yaml"): run_config,
     ("yaml", "catalogue.yaml"): run_catalogue,
     ("csv", "policy.csv"): run_policy,
