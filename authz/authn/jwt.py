@@ -66,6 +66,10 @@ class TokenAuthenticator:
         self._proven.put(digest, (principal, principal.expires_at or 0.0, issuer, keys))
         return principal
 
+    def remembers(self, token: BearerToken) -> bool:
+        """Whether ``token`` was proven and is not forgotten. It may have expired since: this is no proof."""
+        return sha256(token.value.encode("utf-8", "surrogatepass")).digest() in self._proven
+
     def _issuer(self, claims: dict[str, object]) -> Issuer:
         named = claims.get("iss")
         if "iss" not in claims:

@@ -8,6 +8,7 @@ from pathlib import Path
 from authz import document
 from authz.config.audit import read_audit
 from authz.config.authn import read_authn
+from authz.config.enforcement import read_enforcement
 from authz.config.policy import read_policy
 from authz.engine import Engine
 from authz.errors import ConfigError
@@ -31,9 +32,10 @@ def load_config(path: str | PathLike[str]) -> Engine:
     policy = top.section("policy")
     authn = top.section("authn")
     audit = top.section("audit")
+    enforcement = read_enforcement(top.section("enforcement", None))
     top.close()
     maker = read_policy(policy)
     authentication, mapper = read_authn(authn)
     in_force = maker.load()
     # last, so that a configuration that is refused leaves no log behind
-    return Engine(authentication, mapper, in_force, read_audit(audit))
+    return Engine(authentication, mapper, in_force, read_audit(audit), enforcement)

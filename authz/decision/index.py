@@ -19,8 +19,10 @@ from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
 from authz.policy.matcher import parse_matcher
 
-Inner = Mapping[str, Mapping[tuple[str, ...], int | tuple[int, ...]]]
-"""Subject -> what else a rule says -> the rules that say so."""
+Cell = Mapping[int, int | tuple[int, ...]]
+"""Number of what else a rule says -> the rules that say so."""
+Inner = Mapping[str, Cell]
+"""Subject -> cell."""
 _BRANCHES_LIMIT: Final = 16
 _ALL: Final = ("",)
 
@@ -109,10 +111,22 @@ class Branch:
         outer: the field that is looked up first; -1: there is none.
         inner: the field that is looked up second, the subject's if there is one; -1: there is none.
         rest: the fields that are looked up last, together.
-        cells: value of ``outer`` -> value of ``inner`` -> values of ``rest`` -> rules.
+        cells: value of ``outer`` -> value of ``inner`` -> number of the values of ``rest`` -> rules.
     """
 
-    __slots__ = ("_filters", "_guards", "_rows", "cells", "inner", "outer", "rest", "selectors", "slow", "total")
+    __slots__ = (
+        "_filters",
+        "_guards",
+        "_numbers",
+        "_rows",
+        "cells",
+        "inner",
+        "outer",
+        "rest",
+        "selectors",
+        "slow",
+        "total",
+    )
 
     def __init__(self, language: Language, node: ast.expr, rules: Rules) -> None:
         self._rows: Sequence[Row] = rules.rows
@@ -142,12 +156,12 @@ class Branch:
         left = [field for field in left if field != self.inner]
         self.outer = left.pop() if left else -1
         self.rest = sorted(left)
+        self._numbers: dict[tuple[str, ...], int] = {}
         self.cells = self._cells(rules.rows)
 
     def _cells(self, rows: Sequence[Row]) -> dict[str, Inner]:
-        cells: dict[str, dict[str, dict[tuple[str, ...], int | tuple[int, ...]]]] = {}
-        outer, inner, rest = self.outer, self.inner, self.rest
-        keys: dict[tuple[str, ...], tuple[str, ...]] = {}
+        cells: dict[str, dict[str, dict[int, int | tuple[int, ...]]]] = {}
+        outer, inner, rest, numbers = self.outer, self.inner, self.rest, self._numbers
         for rule, row in enumerate(rows):
             at = row[outer] if outer >= 0 else ""
             names = cells.get(at)
@@ -157,8 +171,8 @@ class Branch:
             cell = names.get(name)
             if cell is None:
                 cell = names[name] = {}
-            key = tuple([row[field] for field in rest])
-            key = keys.setdefault(key, key)
+            values = tuple([row[field] for field in rest])
+            key = numbers.setdefault(values, len(numbers))
             before = cell.setdefault(key, rule)
             if before is not rule:
                 cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
@@ -178,9 +192,10 @@ class Branch:
         values = self.selectors[self.outer].find(request) if self.outer >= 0 else _ALL
         return [names for value in values if (names := self.cells.get(value)) is not None]
 
-    def keys_of(self, request: Request) -> list[tuple[str, ...]]:
-        """The keys to look up last."""
-        return list(product(*[self.selectors[field].find(request) for field in self.rest]))
+    def keys_of(self, request: Request) -> list[int]:
+        """The numbers to look up last."""
+        ways = product(*[self.selectors[field].find(request) for field in self.rest])
+        return [number for values in ways if (number := self._numbers.get(values)) is not None]
 
     def found(self, request: Request) -> Collection[int]:
         """The rules that match ``request``, in no order; with ``slow``, perhaps more."""
@@ -198,11 +213,11 @@ class Branch:
         return [rule for rule in rules if all(each(request, rows[rule]) for each in filters)]
 
 
-def rules_for(names: Inner, wanted: frozenset[str], keys: Collection[tuple[str, ...]]) -> Iterator[int]:
+def rules_for(names: Inner, wanted: Collection[str], keys: Sequence[int]) -> Iterator[int]:
     """The rules in ``names`` for one of the subjects ``wanted`` and one of ``keys``."""
     for name in names.keys() & wanted:
         cell = names[name]
-        for key in keys if len(keys) <= len(cell) else cell.keys() & keys:
+        for key in keys:
             rule = cell.get(key)
             if rule is None:
                 continue

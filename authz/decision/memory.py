@@ -37,7 +37,7 @@ class Memory(Generic[K, V]):
     def recall(self, key: K) -> V | None:
         """What is kept for ``key``."""
         value = self.young.get(key)
-        if value is None:
+        if value is None and self._former:
             value = self._former.get(key)
             if value is not None:
                 self.keep(key, value)
@@ -51,5 +51,6 @@ class Memory(Generic[K, V]):
                 self._former = self.young
                 self.young = {}
             self.young[key] = value
-            for _ in range(min(_AT_A_TIME, len(self._given_up))):
-                self._given_up.popitem()
+            if self._given_up:
+                for _ in range(min(_AT_A_TIME, len(self._given_up))):
+                    self._given_up.popitem()

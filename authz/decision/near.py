@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 from authz.decision.index import Index, Inner
@@ -12,8 +13,9 @@ from authz.policy.lines import PolicyLine
 from authz.policy.model import Model
 
 _TOLD: Final = 2
-_LOOKED_AT: Final = 8
+_LOOKED_AT: Final = 4
 _TEXTS_LIMIT: Final = 4096
+_NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class NearMisses:
@@ -26,44 +28,47 @@ class NearMisses:
         self._lines = lines
         self._names = model.policies["p"]
         self._texts: dict[int, str] = {}
-        # What subjects may do in some namespace or other: the index without its first field.
-        self._anywhere: dict[str, dict[tuple[str, ...], int]] = {}
+        # What roles may do in some namespace or other: the index without its first field, the last field first.
+        self._anywhere: dict[int, dict[str, int]] = {}
         branch, effects = index.branches[0], index.effects
         if branch.outer < 0 or self._names[branch.outer] != "dom":
             return
         for names in branch.cells.values():
             for name, cell in names.items():
-                there = self._anywhere.setdefault(name, {})
+                if not name.startswith("role:"):
+                    continue
                 for key, rule in cell.items():
                     first = rule if isinstance(rule, int) else rule[0]
-                    if effects[first] == ALLOW and there.get(key, first) >= first:
-                        there[key] = first
+                    if effects[first] == ALLOW:
+                        there = self._anywhere.setdefault(key, {})
+                        if there.get(name, first) >= first:
+                            there[name] = first
 
-    def here(self, names: Iterable[Inner], keys: Iterable[tuple[str, ...]]) -> str:
-        """Who may make a call where it was made."""
+    def here(self, places: Iterable[Inner], keys: Sequence[int]) -> str:
+        """Who may make a call where it was made, by the rules in ``places``."""
         rules = []
-        for each in names:
-            for cell in islice(each.values(), _LOOKED_AT):
+        for names in places:
+            for cell in islice(names.values(), _LOOKED_AT):
                 for key in keys:
                     rule = cell.get(key, -1)
                     first = rule if isinstance(rule, int) else rule[0]
                     if first >= 0 and self._index.effects[first] == ALLOW:
                         rules.append(first)
-        return self._told("it needs", rules, "sub")
+        told = [self._text(rule, "sub") for rule in sorted(set(rules))[:_TOLD]]
+        return f"it needs {' or '.join(told)}" if told else ""
 
-    def elsewhere(self, keys: Iterable[tuple[str, ...]], subjects: frozenset[str]) -> str:
-        """Where the caller who is ``subjects`` may make a call."""
-        rules = []
-        for name in self._anywhere.keys() & subjects:
-            there = self._anywhere[name]
-            rules += [rule for key in keys if (rule := there.get(key, -1)) >= 0]
-        return self._told("the caller may do it in", rules, "dom")
+    def elsewhere(self, keys: Sequence[int]) -> Mapping[str, int]:
+        """Subject -> the first rule by which it may make a call somewhere."""
+        found: dict[str, int] = {}
+        for key in keys:
+            for name, rule in self._anywhere.get(key, _NOBODY).items():
+                if found.get(name, rule) >= rule:
+                    found[name] = rule
+        return found
 
-    def _told(self, beginning: str, rules: Collection[int], name: str) -> str:
-        if not rules:
-            return ""
-        told = sorted(set(rules))[:_TOLD]
-        return f"{beginning} {' or '.join([self._text(rule, name) for rule in told])}"
+    def told_elsewhere(self, rule: int) -> str:
+        """What to say of ``rule``, one of those that :meth:`elsewhere` found; -1: none."""
+        return f"the caller may do it in {self._text(rule, 'dom')}" if rule >= 0 else ""
 
     def _text(self, rule: int, name: str) -> str:
         key = rule if name == "sub" else -rule - 1

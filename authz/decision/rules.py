@@ -40,15 +40,13 @@ class Rules:
         names = model.policies["p"]
         members: dict[str, list[Sequence[str]]] = {key: [] for key in model.roles}
         width = len(names) + 1
-        same: dict[str, str] = {}
-        one = same.setdefault
         for index, line in enumerate(lines):
             if line[0] == "p":
                 if len(line) != width:
                     raise PolicyError.at(
                         model.places["p"], f"line {index + 1} has {len(line) - 1} fields, not {width - 1}"
                     )
-                self.rows.append([one(value, value) for value in line[1:]])
+                self.rows.append(line[1:])
                 self.lines.append(index)
             elif line[0] in members:
                 if len(line) - 1 < model.roles[line[0]].fields:
