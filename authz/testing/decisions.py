@@ -88,8 +88,8 @@ class Decisions(RecordingSink):
             AssertionError: telling what was decided, and why.
         """
         decision = self.last
-        if reason is not None:
-            Reason(reason)  # a reason that does not exist is a mistake in the test
+        # a reason that does not exist is a mistake in the test, and would never be found
+        assert reason is None or reason in list(Reason), f"there is no reason `{reason}`"
         assert not decision, f"expected a denial, but {self._told()}"
         assert reason is None or decision.reason == reason, f"expected {reason}, but {self._told()}"
         self._assert_rule(rule)

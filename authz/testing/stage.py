@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from authz.authn.base import Principal
 from authz.authn.chain import Authentication
@@ -102,8 +102,14 @@ class Stage:
             if not is_namespace(name):
                 raise ValueError(f"`{name}` is not a namespace: {NAMESPACE_RULE}")
         now = time.time()
-        times = {"iat": int(min(now, now + expires_in)) - _AGE, "exp": int(now + expires_in)}
-        token = self.minter.mint(sub=subject, **times, **{_SYSTEM: _roles(system), _NAMESPACES: held})
+        claims: dict[str, Any] = {
+            "sub": subject,
+            "iat": int(min(now, now + expires_in)) - _AGE,
+            "exp": int(now + expires_in),
+            _SYSTEM: _roles(system),
+            _NAMESPACES: held,
+        }
+        token = self.minter.mint(**claims)
         return (("authorization", f"Bearer {token}"),)
 
 

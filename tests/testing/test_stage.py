@@ -101,7 +101,7 @@ def test_an_assertion_that_does_not_hold_tells_what_was_decided(stage: Stage) ->
         stage.decisions.assert_allowed()
     with pytest.raises(AssertionError, match=r"expected no_rule, but .* was answered denied_by_rule"):
         stage.decisions.assert_denied(reason="no_rule")
-    with pytest.raises(ValueError, match="no_rulle"):
+    with pytest.raises(AssertionError, match="there is no reason `no_rulle`"):
         stage.decisions.assert_denied(reason="no_rulle")
     ask(stage, GET)
     with pytest.raises(AssertionError, match=r"a caller who is not proven .*: no credential was shown"):
