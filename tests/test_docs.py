@@ -13,9 +13,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import authz
@@ -58,7 +60,7 @@ def run_console(body: str, folder: Path) -> None:
 
 
 def run_python(body: str, folder: Path) -> None:
-    names: dict[str, Any] = {"authz": authz}
+    names: dict[str, Any] = {"authz": authz, "grpc": grpc, "Pool": ThreadPoolExecutor}
     exec(compile(body, "block", "exec"), names)
     if "engine" in names:
         names["engine"].close()
