@@ -92,6 +92,31 @@ def run_config(body: str, folder: Path) -> None:
     authz.load_config(folder / "authz.yaml").close()
 
 
+def run_section(body: str, folder: Path) -> None:
+    """One section of a configuration: it takes the place of the README's, or is added to it."""
+    shutil.copytree(ROOT / "policies" / "default", folder / "policies" / "next")
+    name = body.split(":")[0]
+    others = re.sub(rf"^{name}:\n(?: .*\n)*", "", README_CONFIG, flags=re.M)
+    run_config(others + body, folder)
+
+
+def run_metrics(body: str, folder: Path) -> None:
+    """In a process of its own, since a process has one provider; on a port that is free."""
+    (folder / "authz.yaml").write_text(README_CONFIG + "telemetry: {}\n")
+    assert "9464" in body
+    scrape = """
+import urllib.request
+engine.check(authz.Call("/example.orders.v1.Orders/GetOrder"))
+print(urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}").read().decode())
+"""
+    program = body.replace("start_http_server(9464", "server, _ = start_http_server(0") + scrape
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert "authz_decisions_total{" in done.stdout, done.stderr
+
+
 def run_policy(body: str, folder: Path) -> None:
     (folder / "policies" / "default" / "policy.csv").write_text(body)
     load_bundle(folder / "policies" / "default")
@@ -132,7 +157,10 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("console", None): run_console,
     ("python", None): run_python,
     ("python", "test_orders.py"): run_tests_of_service,
+    ("python", "metrics.py"): run_metrics,
     ("yaml", "authz.yaml"): run_config,
+    ("yaml", "authz.yaml policy"): run_section,
+    ("yaml", "authz.yaml telemetry"): run_section,
     ("yaml", "catalogue.yaml"): run_catalogue,
     ("csv", "policy.csv"): run_policy,
     ("csv", "policies/temporal/policy.csv"): run_temporal_policy,

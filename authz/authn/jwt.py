@@ -45,6 +45,11 @@ class TokenAuthenticator:
         self._max_bytes = max_token_bytes
         self._proven: Memory[bytes, tuple[Principal, float, Issuer, KeySet]] = Memory(remembered)
 
+    @property
+    def memory(self) -> Memory[bytes, tuple[Principal, float, Issuer, KeySet]]:
+        """What is remembered, for metrics."""
+        return self._proven
+
     def authenticate(self, credential: Credential, now: float) -> Principal | None:
         """Prove a :class:`BearerToken`. See :class:`authz.authn.base.Authenticator`."""
         if not isinstance(credential, BearerToken):
