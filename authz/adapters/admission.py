@@ -14,10 +14,10 @@ from authz.credentials import ClientCertificate, Credentials, MalformedCredentia
 from authz.decision.base import Decision
 from authz.engine import Engine, Policy
 from authz.reason import Reason
+from authz.trace_context import read_traceparent
 from authz.under_way import UnderWay
 
 _CERTIFICATE_KEY: Final = "x509_pem_cert"
-_HEX: Final = frozenset("0123456789abcdef")
 _log = logging.getLogger("authz")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -67,6 +67,7 @@ class Admission:
         "_method",
         "_peer",
         "_policy",
+        "_span",
         "_trace",
         "refused",
     )
@@ -80,12 +81,14 @@ class Admission:
         self._metadata = metadata if self._api is not None and self._api.metadata else ()
         self._credentials = read_credentials(engine, metadata, context)
         self._peer = context.peer()
-        self._agent = self._trace = ""
+        self._agent = ""
+        parents: tuple[str | bytes, ...] = ()
         for key, value in metadata:
             if key == "user-agent" and isinstance(value, str):
                 self._agent = value
-            elif key == "traceparent" and isinstance(value, str):
-                self._trace = _trace_id(value)
+            elif key == "traceparent":
+                parents += (value,)
+        self._trace, self._span = read_traceparent(parents) if parents else ("", "")
         self._admitted: frozenset[str | None] = frozenset()  # replaced, not changed: another thread may be reading it
         self._ends = math.inf
         self.refused: Decision | None = None
@@ -165,7 +168,7 @@ class Admission:
         return self._call(named, unreadable)
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
-        return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace)
+        return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span)
 
     def _check(self, call: Call) -> Decision:
         decision = self._engine.check(call, self._credentials, self._policy)
@@ -189,9 +192,3 @@ def read_credentials(engine: Engine, metadata: Metadata, context: Context) -> Cr
         _log.exception("the transport's properties cannot be read")
         return (MalformedCredential(Reason.CREDENTIAL_MALFORMED, "the transport's properties cannot be read"),)
     return (*shown, *(ClientCertificate(pem) for pem in certificates))
-
-
-def _trace_id(traceparent: str) -> str:
-    parts = traceparent.split("-")
-    well_formed = len(parts) >= 4 and len(parts[1]) == 32 and _HEX.issuperset(parts[1])
-    return parts[1] if well_formed else ""
