@@ -1,8 +1,7 @@
 """Index: the rules of a policy, found by what a request asks instead of by a scan.
 
-What a rule says in each field that the matcher asks about is a key: first the field with the most different values (the
-namespace, as a rule), then the subject, then whatever else there is. A request leads to a few keys, whatever the number
-of rules.
+What a rule says in each field that the matcher asks about is a key: first the namespace, then the subject, then
+whatever else there is. A request leads to a few keys, whatever the number of rules.
 """
 
 from __future__ import annotations
@@ -116,9 +115,9 @@ class Branch:
         slow: why the rules found must still be evaluated by Casbin, or empty.
         total: whether the rules' fields are never looked at again.
         selectors: position of a rule's field -> what finds its values.
-        outer: the field that is looked up first; -1: there is none.
-        inner: the field that is looked up second, the subject's if there is one; -1: there is none.
-        rest: the fields that are looked up last, together.
+        outer: the field that is looked up first, the namespace's; -1: there is none.
+        inner: the field that is looked up second, the subject's; -1: there is none.
+        rest: the other fields, which are looked up last, together.
         cells: value of ``outer`` -> value of ``inner`` -> number of the values of ``rest`` -> rules.
     """
 
@@ -158,12 +157,12 @@ class Branch:
             except NotCompilable as exc:
                 self.slow = f"{self.slow}; {exc}" if self.slow else str(exc)
         self.total = not self._filters and not self.slow and not any(each.raises for each in self.selectors.values())
-        subject = rules.model.request.index("sub") if "sub" in rules.model.request else -1
-        left = sorted(self.selectors, key=lambda field: len(values[field]))
-        self.inner = next((field for field in left if subject in self.selectors[field].uses), -1)
-        left = [field for field in left if field != self.inner]
-        self.outer = left.pop() if left else -1
-        self.rest = sorted(left)
+        names = rules.model.request
+        self.inner = next((at for at, each in self.selectors.items() if _uses(each, names, "sub")), -1)
+        self.outer = next(
+            (at for at, each in self.selectors.items() if at != self.inner and _uses(each, names, "dom")), -1
+        )
+        self.rest = sorted(self.selectors.keys() - {self.inner, self.outer})
         self._numbers: dict[tuple[str, ...], int] = {}
         self.cells = self._cells(rules.rows)
 
@@ -238,6 +237,11 @@ def rules_for(names: Inner, wanted: Collection[str], keys: Sequence[int]) -> Ite
                 yield from rule
             else:
                 yield rule
+
+
+def _uses(selector: Selector, names: Sequence[str], name: str) -> bool:
+    """Whether ``selector`` looks at the request's field ``name``."""
+    return name in names and names.index(name) in selector.uses
 
 
 def _picker(fields: Sequence[int]) -> Callable[[Row], tuple[str, ...]]:

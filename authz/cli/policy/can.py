@@ -51,10 +51,7 @@ def run(options: Any) -> int:
     try:
         namespace = namespace_of(words[-2])
         method = method_of(words[-1], revision.catalogue)
-        if shown:
-            claims = _proven(options, method)
-        else:
-            claims = claims_of(words[0], namespace, options.role)
+        claims = _proven(options, method) if shown else claims_of(words[0], namespace, options.role)
     except (BadWord, NoSubject) as exc:
         return usage(exc)
     except (AuthenticationError, MappingError) as exc:
