@@ -55,7 +55,7 @@ class Step:
 def in_force(store: Path) -> str:
     """The id of the revision in force; empty: none yet."""
     link = store / CURRENT
-    return Path(os.readlink(link)).name if link.is_symlink() else ""
+    return link.readlink().name if link.is_symlink() else ""
 
 
 def history(store: Path) -> list[Step]:

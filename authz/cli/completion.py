@@ -13,7 +13,9 @@ _BASH = """\
 _authz() {{
   local word path="" i
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case "${{COMP_WORDS[i]}}" in -*) ;; *) case "$path ${{COMP_WORDS[i]}}" in {paths}) path="$path ${{COMP_WORDS[i]}}" ;; esac ;; esac
+    case "$path ${{COMP_WORDS[i]}}" in
+      {paths}) path="$path ${{COMP_WORDS[i]}}" ;;
+    esac
   done
   case "$path" in
 {cases}
