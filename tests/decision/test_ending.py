@@ -56,7 +56,10 @@ def test_as_stock_casbin_decides_at_every_moment(model: str, tmp_path: Path) -> 
     ours = authorizer_for(revision, clock)
     assert isinstance(ours, EndingAuthorizer if model is ENDING else CasbinAuthorizer)
     stock = casbin.Enforcer(str(tmp_path / "model.conf"), str(tmp_path / "policy.csv"), enable_log=False)
-    now = lambda: datetime.fromtimestamp(clock.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: E731
+
+    def now() -> str:
+        return datetime.fromtimestamp(clock.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
     stock.add_function("validUntil", lambda until: until == "never" or now() < until)
     alice, writer = caller(), caller("writer", user="bob")
     for moment in MOMENTS:
