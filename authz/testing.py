@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from jwt.algorithms import get_default_algorithms
 
+from authz.audit.base import Entry
 from authz.audit.record import Record
 from authz.authn import base64url
 
@@ -306,16 +307,19 @@ class RecordingSink:
     """An audit sink that keeps its records in a list, as the objects that a log would hold as lines.
 
     Attributes:
-        records: one dictionary for each record, oldest first.
+        records: one dictionary for each decision, oldest first.
+        events: one for each event of the system itself.
         fail: set it to an exception, and every further write raises that.
     """
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.fail: Exception | None = None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Entry) -> None:
         """Keep ``record``."""
         if self.fail is not None:
             raise self.fail
-        self.records.append(json.loads(record.to_json(len(self.records) + 1, "test")))
+        kept = self.records if isinstance(record, Record) else self.events
+        kept.append(json.loads(record.to_json(len(self.records) + len(self.events) + 1, "test")))
