@@ -182,6 +182,6 @@ def _configure(folder: Path) -> tuple[Path, Callable[[], str]]:
     """A configuration of its own, with keys of its own: the file, and a maker of tokens."""
     keys = make_keys(folder / "keys")
     config = folder / "authz.yaml"
-    bundle = CONFIG.parent.parent.parent / "policies" / "default"
+    bundle = (CONFIG.parent / "../../policies/default").resolve()
     config.write_text(CONFIG.read_text().replace("../../policies/default", str(bundle)))
     return config, lambda: keys.rsa.mint(sub="rita", permissions=["acme:read"])
