@@ -85,6 +85,11 @@ class Admission:
         """Whether the namespaces of the call are in its messages."""
         return self._api is not None and self._api.scope is Scope.NAMESPACE
 
+    @property
+    def admitted(self) -> frozenset[str | None]:
+        """The namespaces in which the RPC was allowed so far."""
+        return frozenset(self._admitted)
+
     def decide(self, message: object | None = None) -> Decision:
         """Decide the opening of the RPC.
 

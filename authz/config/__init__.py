@@ -14,14 +14,17 @@ from authz.errors import AuditError, ConfigError
 from authz.policy.load import load_bundle
 
 
-def load_config(path: str | PathLike[str]) -> Engine:
+def load_config(path: str | PathLike[str], *, writer: str = "") -> Engine:
     """Make the engine that the file ``path`` describes.
 
     File names in it are taken relative to its own folder. Everything that it names is read now, strictly: the server
     that starts has a whole configuration, whole keys and a whole policy, or does not start.
 
     Args:
-        path: a YAML file with the sections ``policy``, ``authn`` and ``audit``; see docs/for-service-engineers.md.
+        path: a YAML file with the sections ``policy``, ``authn`` and ``audit``; see docs/for-service-engineers.md. Its
+            section ``serve`` is :func:`authz.config.serve.load_serve`'s.
+        writer: which of several processes with the same configuration this is: the audit log ``audit.jsonl`` becomes
+            ``audit.<writer>.jsonl``, because one process writes to a file.
 
     Raises:
         ConfigError: the file, with the line and what to write instead.
@@ -37,7 +40,10 @@ def load_config(path: str | PathLike[str]) -> Engine:
     authn = top.section("authn")
     audit = top.section("audit")
     log = audit.file("file")
+    if writer:
+        log = log.with_name(f"{log.stem}.{writer}{log.suffix}")
     audit.close()
+    top.section("serve", None)
     top.close()
     authentication, mapper = read_authn(authn)
     revision = load_bundle(bundle)
