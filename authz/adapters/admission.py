@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import grpc
 
 from authz.adapters.namespaces import read_namespaces
+from authz.adapters.trace import trace_id
 from authz.call import Call, Scope
 from authz.credentials import ClientCertificate, Credential, Credentials, from_metadata
 from authz.decision.base import Decision
@@ -77,7 +78,7 @@ class Admission:
         self._credentials: Credentials = (*from_metadata(metadata), *_certificate(context))
         self._peer = context.peer()
         self._agent = _text(metadata, "user-agent")
-        self._trace = _trace_id(_text(metadata, "traceparent"))
+        self._trace = trace_id(_text(metadata, "traceparent"))
         self._admitted: set[str | None] = set()
 
     @property
@@ -132,9 +133,3 @@ def _text(metadata: tuple[tuple[str, str | bytes], ...], key: str) -> str:
         if name == key and isinstance(value, str):
             return value
     return ""
-
-
-def _trace_id(traceparent: str) -> str:
-    parts = traceparent.split("-")
-    well_formed = len(parts) >= 4 and len(parts[1]) == 32 and all(c in "0123456789abcdef" for c in parts[1])
-    return parts[1] if well_formed else ""

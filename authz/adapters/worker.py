@@ -62,7 +62,9 @@ def make_server(what: str, engine: Engine, settings: Serve) -> Server:
 
         return ProxyServer(engine, settings.proxy)
     assert settings.ext_authz is not None
-    raise ConfigError.at("serve.ext_authz", "is not served yet")
+    from authz.adapters.ext_authz import ExtAuthzServer
+
+    return ExtAuthzServer(engine, settings.ext_authz)
 
 
 def at_addresses(what: str, settings: Serve, addresses: Sequence[str]) -> Serve:

@@ -14,7 +14,7 @@ from grpc._cython import cygrpc
 from authz.adapters.admission import AUDIT_ID_KEY, Admission, answer
 from authz.adapters.messages import Messages, RequestType
 from authz.adapters.namespaces import Unreadable
-from authz.adapters.proxy.metadata import Outgoing
+from authz.adapters.outgoing import Outgoing
 from authz.adapters.proxy.upstream import Channels
 from authz.decision.base import Decision
 from authz.engine import Engine

@@ -7,7 +7,7 @@ import logging
 from authz.adapters.listening import Listening
 from authz.adapters.messages import Messages, load_messages
 from authz.adapters.namespaces import read_namespaces
-from authz.adapters.proxy.metadata import Outgoing
+from authz.adapters.outgoing import Outgoing
 from authz.adapters.proxy.relay import Relay
 from authz.adapters.proxy.upstream import Channels
 from authz.call import Scope

@@ -1,4 +1,4 @@
-"""Metadata: what passes from the client to the server behind, what does not, and what is added of the proven caller."""
+"""Outgoing: the metadata for the server behind: what passes, what does not, what is added of the proven caller."""
 
 from __future__ import annotations
 
@@ -35,13 +35,17 @@ class Outgoing:
 
     Args:
         forward: what is told of the caller, and what no client may send.
+
+    Attributes:
+        never: keys that no client may send, as far as they can be listed.
     """
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         own = [forward.principal, forward.roles, forward.audit_id, forward.signed.header if forward.signed else ""]
         exact = {key for key in (*own, *forward.strip) if key and not key.endswith("*")}
-        self._exact = frozenset(exact | _HOP | (set() if forward.authorization else {"authorization"}))
+        self.never = frozenset(exact | (set() if forward.authorization else {"authorization"}))
+        self._exact = self.never | _HOP
         self._prefixes = tuple({*_IDENTITY, *(key[:-1] for key in forward.strip if key.endswith("*"))})
         self._seen: dict[str, bool] = {}
         self._signer = Signer(forward.signed) if forward.signed else None
@@ -74,9 +78,9 @@ class Outgoing:
                 told.append((self._signer.header, self._signer.sign(decision.claims, namespaces)))
         return told
 
-    def stripped(self, key: str) -> bool:
-        """Whether a client's own entry of this key is dropped."""
-        return not self._passes(key)
+    def forged(self, key: str) -> bool:
+        """Whether a client may not send this key: it speaks of an identity."""
+        return key in self.never or key.startswith(self._prefixes)
 
     def _passes(self, key: str) -> bool:
         passes = (
