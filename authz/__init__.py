@@ -29,10 +29,10 @@ from authz.call import Access, ApiMethod, Call, Scope
 from authz.claims.base import ClaimMapper, Claims
 from authz.credentials import BearerToken, ClientCertificate, Credential, MalformedCredential
 from authz.decision.base import Authorizer, Decision, Effect
-from authz.decision.current import current
 from authz.engine import Engine
-from authz.errors import AuthenticationError, AuthzError, FileError
+from authz.errors import AuthenticationError, AuthzError, FileError, RefusedError
 from authz.reason import Reason
+from authz.under_way import current, permitted, require
 
 if TYPE_CHECKING:
     import authz.testing as testing
@@ -44,6 +44,8 @@ __version__ = "0.1.0"
 __all__ = [
     "load_config",
     "current",
+    "require",
+    "permitted",
     "Engine",
     "Call",
     "BearerToken",
@@ -65,6 +67,7 @@ __all__ = [
     "AuthzError",
     "AuthenticationError",
     "FileError",
+    "RefusedError",
     "adapters",
     "testing",
 ]

@@ -51,9 +51,12 @@ class ApiMethod:
         scope: namespace or cluster.
         namespaces: for scope namespace, the protobuf field paths (dotted field names, e.g. ``("namespace",
             "operations.start_workflow.namespace")``) of every place where the request names one. The first is
-            the request's own: where it is empty, the call is for "no namespace" also.
+            the request's own: where it is empty, the call is for "no namespace" also. A path to a resource name goes on
+            with its pattern: ``name=projects/{namespace}/orders/*``.
         opaque: field paths which name a namespace in a way that cannot be read (an id, a token): a request that fills
             one of them is decided for "no namespace" also, which only a system-wide role can be granted.
+        metadata: key of the metadata entry that names a namespace; empty: none does.
+        constant: the namespace that every call of the method touches; empty: there is none.
     """
 
     method: str
@@ -61,6 +64,8 @@ class ApiMethod:
     scope: Scope
     namespaces: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
+    metadata: str = ""
+    constant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class Section:
         self.path = path
         self.name = name
         self._error = error
+        self._mark = node.start_mark
         self.place = self._at(node)
         if not isinstance(node, yaml.MappingNode) or node.tag != "tag:yaml.org,2002:map":
             raise error.at(self.place, f"{self._title()} must be a mapping, not {_kind(node)}")
@@ -321,6 +322,13 @@ class Section:
         """The mapping of ``key``."""
         node = self._take(key, default)
         return default if node is None else Section(node, self.path, self._error, self._full(key))
+
+    def options(self, key: str) -> Section:
+        """The mapping of ``key``, or a mapping without keys where the key is absent: both are read, then closed."""
+        node = self._take(key, None)
+        if node is None:
+            node = yaml.MappingNode("tag:yaml.org,2002:map", [], self._mark, self._mark)
+        return Section(node, self.path, self._error, self._full(key))
 
     @overload
     def sections(self, key: str) -> tuple[Section, ...]: ...

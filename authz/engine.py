@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from authz.audit.base import AuditSink
@@ -12,8 +13,9 @@ from authz.audit.record import Record, new_id
 from authz.authn.base import Principal
 from authz.call import Call
 from authz.claims.base import ClaimMapper, Claims
-from authz.credentials import Credentials
+from authz.credentials import Credentials, from_metadata
 from authz.decision.base import Authorizer, Decision, Effect, Verdict
+from authz.enforcement import Enforcement
 from authz.errors import AuthenticationError, MappingError
 from authz.policy.revision import Revision
 from authz.reason import Reason
@@ -40,6 +42,15 @@ class Authentication(Protocol):
         """
         ...
 
+    def recognizes(self, credentials: Credentials) -> bool:
+        """Whether these very credentials were proven lately. Cheap, and no proof."""
+        ...
+
+    @property
+    def reads_certificates(self) -> bool:
+        """Whether a client certificate counts as a credential; if not, an adapter need not look for one."""
+        ...
+
     def start(self) -> None:
         """Begin what runs beside the calls, such as the refreshing of keys."""
         ...
@@ -47,6 +58,15 @@ class Authentication(Protocol):
     def close(self) -> None:
         """End what :meth:`start` began."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the rooms said: a verdict, with the caller as far as one is proven."""
+
+    verdict: Verdict
+    principal: Principal | None
+    claims: Claims | None
 
 
 class Engine:
@@ -59,13 +79,23 @@ class Engine:
         mapper: principal -> claims.
         policy: the policy in force, until :meth:`adopt` is given another.
         sink: where the records go.
+        enforcement: the operator's choices, for the adapters.
     """
 
-    def __init__(self, authentication: Authentication, mapper: ClaimMapper, policy: Policy, sink: AuditSink) -> None:
+    def __init__(
+        self,
+        authentication: Authentication,
+        mapper: ClaimMapper,
+        policy: Policy,
+        sink: AuditSink,
+        enforcement: Enforcement | None = None,
+    ) -> None:
         self._authentication = authentication
         self._mapper = mapper
         self._policy = policy
         self._sink = sink
+        self.enforcement = enforcement or Enforcement()
+        self.reads_certificates = authentication.reads_certificates
         authentication.start()
 
     @property
@@ -92,36 +122,111 @@ class Engine:
             the decision; ``if decision:`` is true only for an allow.
         """
         began = time.perf_counter_ns()
-        time_ns = time.time_ns()
-        audit_id = new_id()
         under = policy or self._policy
+        return self._record(self._answer(call, credentials, under), call, began)
+
+    def refuse(self, call: Call, credentials: Credentials = (), policy: Policy | None = None) -> Decision | None:
+        """Whether ``call`` is refused, without an answer if it is not.
+
+        For looking again at a call that was allowed: it is recorded only if it is refused now.
+
+        Returns:
+            the denial, already recorded; None, and no record, if the call is allowed.
+        """
+        began = time.perf_counter_ns()
+        answer = self._answer(call, credentials, policy or self._policy)
+        return None if answer.verdict.effect is Effect.ALLOW else self._record(answer, call, began)
+
+    def recognizes(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+        """Whether the token in ``metadata`` has proven a caller lately: a cheap hint for adapters, and no answer.
+
+        Also true if there is none and a certificate counts as a credential: the connection has one, or it has not.
+        """
+        shown = from_metadata(metadata)
+        return self._authentication.recognizes(shown) if shown else self.reads_certificates
+
+    def refuse_unproven(self, call: Call, credentials: Credentials = ()) -> Decision | None:
+        """Whether ``call`` is refused for who makes it, whatever it turns out to ask.
+
+        For refusing a caller before the first message is waited for: the namespaces of ``call`` are not looked at.
+
+        Returns:
+            the denial, already recorded; None, and no record, if the caller is proven.
+        """
+        began = time.perf_counter_ns()
+        answer = self._answer(call, credentials, None)
+        return None if answer.verdict.effect is Effect.ALLOW else self._record(answer, call, began)
+
+    def permitted(
+        self, call: Call, credentials: Credentials, namespaces: Iterable[str], policy: Policy | None = None
+    ) -> list[str]:
+        """Those of ``namespaces`` in which the caller may make ``call``, in one go and with one record.
+
+        The record is of ``call`` in the namespaces that are returned; if there is none, of the denial.
+
+        Args:
+            call: what is asked; its own namespaces are not looked at.
+            credentials: everything that the caller showed.
+            namespaces: where it is asked, each for itself.
+            policy: as for :meth:`check`.
+
+        Returns:
+            the namespaces that are allowed, in the order given; empty if the allow cannot be recorded.
+        """
+        began = time.perf_counter_ns()
+        under = policy or self._policy
+        last = _Answer(Verdict(Effect.NO_OPINION, Reason.NO_RULE, revision=under.revision.id), None, None)
+        allowed: list[str] = []
+        best: _Answer | None = None
+        for namespace in namespaces:
+            last = self._answer(replace(call, namespaces=(namespace,)), credentials, under)
+            if last.verdict.effect is Effect.ALLOW:
+                best = best or last
+                allowed.append(namespace)
+        decision = self._record(best or last, replace(call, namespaces=tuple(allowed)), began)
+        return allowed if decision else []
+
+    def _answer(self, call: Call, credentials: Credentials, policy: Policy | None) -> _Answer:
+        """What the rooms say; with no policy, only whether the caller is proven."""
         principal: Principal | None = None
         claims: Claims | None = None
+        now = time.time()
         try:
-            principal = self._authentication.authenticate(credentials, call.method, time_ns / 1e9)
+            principal = self._authentication.authenticate(credentials, call.method, now)
             claims = self._mapper.map(principal)
-            if claims.expires_at is not None and claims.expires_at <= time_ns / 1e9:
+            if claims.expires_at is not None and claims.expires_at <= now:
                 raise MappingError(Reason.CLAIMS_EXPIRED, "the roles of the caller have ended")
-            verdict = under.authorizer.authorize(claims, call)
-            decision = _decide(verdict, principal, claims, audit_id)
+            if policy is None:
+                return _Answer(_PROVEN, principal, claims)
+            verdict = policy.authorizer.authorize(claims, call)
+            if not isinstance(verdict.effect, Effect):
+                raise TypeError("an authorizer gave no effect")
         except (AuthenticationError, MappingError) as exc:
-            verdict = Verdict(Effect.DENY, exc.reason, revision=under.revision.id, detail=exc.detail)
-            decision = _decide(verdict, principal, claims, audit_id)
+            verdict = Verdict(Effect.DENY, exc.reason, revision=self._revision(policy), detail=exc.detail)
         except Exception as exc:
             # no answer is a denial that somebody must look at: the log carries what the caller must not see
             _log.exception("a call to %.256r could not be decided", getattr(call, "method", None))
             detail = f"{type(exc).__name__} while deciding"
-            verdict = Verdict(Effect.DENY, Reason.EVALUATION_FAILED, revision=under.revision.id, detail=detail)
-            decision = _decide(verdict, principal, claims, audit_id)
+            verdict = Verdict(Effect.DENY, Reason.EVALUATION_FAILED, revision=self._revision(policy), detail=detail)
+        return _Answer(verdict, principal, claims)
+
+    def _revision(self, policy: Policy | None) -> str:
+        return (policy or self._policy).revision.id
+
+    def _record(self, answer: _Answer, call: Call, began: int) -> Decision:
+        """The decision for an answer, recorded."""
+        verdict = answer.verdict
+        decision = _decision(verdict, answer, new_id())
         try:
-            self._sink.write(Record(decision, call, time_ns, time.perf_counter_ns() - began))
+            self._sink.write(Record(decision, call, time.time_ns(), time.perf_counter_ns() - began))
         except Exception:
             _log.exception("the decision %s could not be recorded", decision.audit_id)
             if decision:
-                unrecorded = Verdict(
-                    Effect.DENY, Reason.AUDIT_UNAVAILABLE, verdict.rule, verdict.revision, detail="the audit log failed"
+                detail = "the audit log failed"
+                lost = Verdict(
+                    Effect.DENY, Reason.AUDIT_UNAVAILABLE, verdict.rule, verdict.revision, verdict.namespace, detail
                 )
-                return _decide(unrecorded, principal, claims, audit_id)
+                return _decision(lost, answer, decision.audit_id)
         return decision
 
     def close(self) -> None:
@@ -138,7 +243,18 @@ class Engine:
         self.close()
 
 
-def _decide(verdict: Verdict, principal: Principal | None, claims: Claims | None, audit_id: str) -> Decision:
+_PROVEN = Verdict(Effect.ALLOW, Reason.ALLOWED)
+
+
+def _decision(verdict: Verdict, answer: _Answer, audit_id: str) -> Decision:
     return Decision(
-        verdict.effect, verdict.reason, verdict.rule, verdict.revision, principal, claims, audit_id, verdict.detail
+        verdict.effect,
+        verdict.reason,
+        verdict.rule,
+        verdict.revision,
+        answer.principal,
+        answer.claims,
+        audit_id,
+        verdict.detail,
+        verdict.shadow,
     )

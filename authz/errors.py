@@ -11,6 +11,7 @@ into a refusal.
     ├── AuthenticationError    a credential is refused, with its reason code
     ├── MappingError           a claim mapper cannot map a principal, with its reason code
     ├── EvaluationError        an authorizer cannot answer
+    ├── RefusedError           a handler's own finer check was refused
     └── AuditError             a record cannot be written
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from authz.decision.base import Decision
     from authz.reason import Reason
 
 
@@ -102,6 +104,17 @@ class MappingError(_ReasonedError):
 
 class EvaluationError(AuthzError):
     """An authorizer could not answer. Enforced as INTERNAL, never as an allow."""
+
+
+class RefusedError(AuthzError):
+    """A finer check inside a handler was refused: let it pass, and the interceptor answers the caller with it.
+
+    ``decision`` is the denial, which is recorded already.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        super().__init__(f"{decision.reason}: {decision.detail}" if decision.detail else str(decision.reason))
 
 
 class AuditError(AuthzError):

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     CERTIFICATE_UNTRUSTED = "certificate_untrusted", "UNAUTHENTICATED"
     CERTIFICATE_EXPIRED = "certificate_expired", "UNAUTHENTICATED"
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid", "UNAUTHENTICATED"
+    CERTIFICATE_KEY_WEAK = "certificate_key_weak", "UNAUTHENTICATED"
     CERTIFICATE_SUBJECT_REFUSED = "certificate_subject_refused", "UNAUTHENTICATED"
 
     # mapping

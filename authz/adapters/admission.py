@@ -1,29 +1,26 @@
-"""Admission: what both gRPC adapters share: from a servicer context and a message to a decision, and to an answer."""
+"""Admission: what both gRPC adapters share: from a servicer context and its messages to decisions."""
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-import grpc
-
-from authz.adapters.namespaces import read_namespaces
+from authz.adapters.namespaces import Namespaces, read_namespaces
 from authz.adapters.trace import trace_id
-from authz.call import Call, Scope
-from authz.credentials import ClientCertificate, Credential, Credentials, from_metadata
+from authz.call import ApiMethod, Call, Scope
+from authz.credentials import ClientCertificate, Credentials, MalformedCredential, from_metadata
 from authz.decision.base import Decision
 from authz.engine import Engine, Policy
 from authz.reason import Reason
+from authz.under_way import UnderWay
 
-AUDIT_ID_KEY: Final = "x-audit-id"
 _CERTIFICATE_KEY: Final = "x509_pem_cert"
-_SENTENCES: Final = {
-    "UNAUTHENTICATED": "no credential that is accepted here",
-    "PERMISSION_DENIED": "not allowed",
-    "UNAVAILABLE": "authorization is not available, try again later",
-    "INTERNAL": "authorization failed",
-}
+_log = logging.getLogger("authz")
+
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Context(Protocol):
@@ -42,24 +39,16 @@ class Context(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a refused caller is told: a code, a generic sentence, and the audit id."""
-
-    code: grpc.StatusCode
-    text: str
-    trailers: tuple[tuple[str, str], ...]
-
-
-def answer(decision: Decision) -> Answer:
-    """The answer to send for a ``decision`` that is not an allow."""
-    status = decision.reason.status if decision.reason is not Reason.ALLOWED else "INTERNAL"
-    text = f"{_SENTENCES[status]} (audit id {decision.audit_id})"
-    return Answer(grpc.StatusCode[status], text, ((AUDIT_ID_KEY, decision.audit_id),))
+def needs_message(api: ApiMethod | None) -> bool:
+    """Whether it takes a message to know which namespaces a call names."""
+    return api is not None and api.scope is Scope.NAMESPACE and bool(api.namespaces or api.opaque)
 
 
 class Admission:
-    """Decides one RPC, from its opening to its last message, under the policy in force when it began.
+    """Decides one RPC, from its opening to its last message.
+
+    The policy is the one in force when the RPC began; when another comes into force, what was admitted under the old
+    one is decided again under the new one.
 
     Args:
         engine: who decides.
@@ -67,69 +56,143 @@ class Admission:
         context: of the RPC.
     """
 
-    __slots__ = ("_admitted", "_agent", "_api", "_credentials", "_engine", "_method", "_peer", "_policy", "_trace")
+    __slots__ = (
+        "_admitted",
+        "_agent",
+        "_api",
+        "_credentials",
+        "_ends",
+        "_engine",
+        "_metadata",
+        "_method",
+        "_peer",
+        "_policy",
+        "_trace",
+    )
 
     def __init__(self, engine: Engine, method: str, context: Context) -> None:
         self._engine = engine
         self._method = method
         self._policy: Policy = engine.policy
         self._api = self._policy.revision.catalogue.find(method)
-        metadata = tuple(context.invocation_metadata() or ())
-        self._credentials: Credentials = (*from_metadata(metadata), *_certificate(context))
+        metadata: Metadata = tuple(context.invocation_metadata() or ())
+        self._metadata = metadata if self._api is not None and self._api.metadata else ()
+        self._credentials = read_credentials(engine, metadata, context)
         self._peer = context.peer()
-        self._agent = _text(metadata, "user-agent")
-        self._trace = trace_id(_text(metadata, "traceparent"))
-        self._admitted: set[str | None] = set()
+        self._agent = self._trace = ""
+        for key, value in metadata:
+            if key == "user-agent" and isinstance(value, str):
+                self._agent = value
+            elif key == "traceparent" and isinstance(value, str):
+                self._trace = trace_id(value)
+        self._admitted: frozenset[str | None] = frozenset()  # replaced, not changed: another thread may be reading it
+        self._ends = math.inf
 
     @property
     def needs_message(self) -> bool:
         """Whether the namespaces of the call are in its messages."""
-        return self._api is not None and self._api.scope is Scope.NAMESPACE
+        return needs_message(self._api)
 
     @property
     def admitted(self) -> frozenset[str | None]:
         """The namespaces in which the RPC was allowed so far."""
-        return frozenset(self._admitted)
+        return self._admitted
+
+    def refuse_unproven(self) -> Decision | None:
+        """The denial, if the caller is not proven, before any message is waited for."""
+        return self._engine.refuse_unproven(self._call((), None), self._credentials)
 
     def decide(self, message: object | None = None) -> Decision:
-        """Decide the opening of the RPC.
+        """Decide the opening of the RPC; an allow becomes the current call.
 
         Args:
             message: the first request message; None if there is none, or if :attr:`needs_message` is false.
         """
-        return self._check(self._call(message))
+        call = self._read(message)
+        decision = self._check(call)
+        if decision:
+            UnderWay(decision, call, self._credentials, self._engine).enter()
+        return decision
 
-    def decide_next(self, message: object) -> Decision | None:
-        """Decide a further message of a request stream; None if it names no namespace that was not decided already."""
-        call = self._call(message)
+    def refuse_next(self, message: object) -> Decision | None:
+        """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
+        refused = self.refuse_now()
+        if refused is not None:
+            return refused
+        call = self._read(message)
         if call.unreadable is None and self._admitted.issuperset(call.namespaces):
             return None
-        return self._check(call)
+        decision = self._check(call)
+        return None if decision else decision
 
-    def _call(self, message: object | None) -> Call:
-        namespaces: tuple[str | None, ...] = ()
-        unreadable = None
-        if self._api is not None and self._api.scope is Scope.NAMESPACE:
-            namespaces = (None,)
-            if message is not None:
-                namespaces, unreadable = read_namespaces(self._api, message)
+    def refuse_now(self) -> Decision | None:
+        """The denial, if the credential has ended or a new policy takes the call back; costs next to nothing if not."""
+        if time.time() < self._ends and self._engine.policy is self._policy:
+            return None
+        return self._again(self._engine.policy)
+
+    def recheck(self) -> Decision | None:
+        """As :meth:`refuse_now`, and looks at the credential itself: it may have been revoked."""
+        policy = self._engine.policy
+        if policy is not self._policy:
+            return self._again(policy)
+        return self._engine.refuse_unproven(self._call(self._namespaces(), None), self._credentials)
+
+    def _again(self, policy: Policy) -> Decision | None:
+        refused = self._engine.refuse(self._call(self._namespaces(), None), self._credentials, policy)
+        if refused is None:
+            self._policy = policy
+            self._api = policy.revision.catalogue.find(self._method)
+        return refused
+
+    def _namespaces(self) -> tuple[str | None, ...]:
+        return tuple(self._admitted)
+
+    def _read(self, message: object | None) -> Call:
+        """The call, with every namespace that is named: by the message, by the metadata, by the method itself."""
+        api = self._api
+        if api is None or api.scope is not Scope.NAMESPACE:
+            return self._call((), None)
+        named: tuple[str | None, ...] = ()
+        unreadable: str | None = None
+        if api.namespaces or api.opaque:
+            named, unreadable = ((None,), None) if message is None else read_namespaces(api, message)
+        elsewhere, twice = named_elsewhere(api, self._metadata)
+        return self._call(named + elsewhere, unreadable or twice)
+
+    def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
         return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace)
 
     def _check(self, call: Call) -> Decision:
         decision = self._engine.check(call, self._credentials, self._policy)
         if decision:
-            self._admitted.update(call.namespaces)
+            self._admitted |= frozenset(call.namespaces)
+            principal, claims = decision.principal, decision.claims
+            ends = [e.expires_at for e in (principal, claims) if e is not None and e.expires_at is not None]
+            self._ends = min(ends, default=math.inf)
         return decision
 
 
-def _certificate(context: Context) -> tuple[Credential, ...]:
-    # only the PEM is read: the other strings of the auth context are cut at a NUL byte
-    shown = tuple(context.auth_context().get(_CERTIFICATE_KEY) or ())
-    return tuple(ClientCertificate(pem) for pem in shown)
+def named_elsewhere(api: ApiMethod, metadata: Iterable[tuple[str, str | bytes]]) -> Namespaces:
+    """The namespaces that a call names outside of its messages: in its metadata, and by the method itself."""
+    named: tuple[str | None, ...] = ()
+    if api.metadata:
+        values = [value for key, value in metadata if key == api.metadata]
+        if len(values) > 1:
+            return (), f"the metadata has {len(values)} entries `{api.metadata}`"
+        named = tuple(str(value) or None for value in values) or (None,)
+    return (*named, api.constant) if api.constant else named, None
 
 
-def _text(metadata: tuple[tuple[str, str | bytes], ...], key: str) -> str:
-    for name, value in metadata:
-        if name == key and isinstance(value, str):
-            return value
-    return ""
+def read_credentials(engine: Engine, metadata: Metadata, context: Context) -> Credentials:
+    """Everything that a caller showed: in the metadata, and, if certificates count, on the connection."""
+    shown = from_metadata(metadata)
+    if not engine.reads_certificates:
+        return shown
+    try:
+        # only the PEM is read: the other strings of the auth context are cut at a NUL byte
+        certificates = tuple(context.auth_context().get(_CERTIFICATE_KEY) or ())
+    except Exception:
+        _log.exception("the transport's properties cannot be read")
+        return (MalformedCredential(Reason.CREDENTIAL_MALFORMED, "the transport's properties cannot be read"),)
+    return (*shown, *(ClientCertificate(pem) for pem in certificates))

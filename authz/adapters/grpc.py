@@ -1,23 +1,37 @@
 """The interceptor for ``grpc.server``: no handler runs before its call is allowed.
 
-engine = authz.load_config("authz.yaml")
-server = grpc.server(pool, interceptors=[authz.adapters.grpc.AuthorizationInterceptor(engine)])
+    engine = authz.load_config("authz.yaml")
+    server = grpc.server(pool, interceptors=[authz.adapters.grpc.AuthorizationInterceptor(engine)])
+
+A method is presented to the server in one of two ways. *Message first*: the server hands over the request message as
+it does without us; no thread waits for it. *Caller first*: the method is presented as if it took a stream of requests,
+so that a caller can be refused before a byte of the body is read. The second is for a call whose namespace is not in
+its messages, and for a caller who was not seen before and might as well be nobody.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
 
-from authz.adapters.admission import AUDIT_ID_KEY, Admission, answer
+from authz.adapters.admission import Admission, needs_message
+from authz.adapters.answer import AUDIT_ID_KEY, answer
+from authz.adapters.ongoing import Ongoing, OngoingInThread
 from authz.decision.base import Decision
-from authz.decision.current import enter
+from authz.enforcement import Recheck
 from authz.engine import Engine
+from authz.errors import RefusedError
 
-Handler = Any  # a grpc.RpcMethodHandler
+_log = logging.getLogger("authz")
+
+Handler = Any  # a grpc.RpcMethodHandler, or something with its attributes
+Admit = Callable[[Any, Any], tuple[Admission, Any]]
+"""Decides the opening of a call: from what the server gives to a handler, and the context, to what the handler gets."""
 
 
 class AuthorizationInterceptor(grpc.ServerInterceptor):
@@ -31,7 +45,9 @@ class AuthorizationInterceptor(grpc.ServerInterceptor):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        enforcement = engine.enforcement
+        ongoing = OngoingInThread(enforcement.interval) if enforcement.recheck is Recheck.AT_ONCE else None
+        self._guards = Guards(engine, ongoing)
 
     def intercept_service(
         self,
@@ -40,88 +56,229 @@ class AuthorizationInterceptor(grpc.ServerInterceptor):
     ) -> Handler | None:
         """Wrap the handler of one call. See :class:`grpc.ServerInterceptor`."""
         handler = continuation(handler_call_details)
-        return None if handler is None else guarded(self._engine, handler_call_details.method, handler)
+        return None if handler is None else self._guards.guarded(handler, handler_call_details)
 
 
-def guarded(engine: Engine, method: str, handler: Handler) -> Handler:
-    """``handler`` behind a check by ``engine``: of the same kind, with the same serializers."""
-    if handler.request_streaming and handler.response_streaming:
-        wrap, guard = grpc.stream_stream_rpc_method_handler, _both(engine, method, handler.stream_stream)
-    elif handler.request_streaming:
-        wrap, guard = grpc.stream_unary_rpc_method_handler, _requests(engine, method, handler.stream_unary)
-    elif handler.response_streaming:
-        wrap, guard = grpc.unary_stream_rpc_method_handler, _responses(engine, method, handler.unary_stream)
-    else:
-        wrap, guard = grpc.unary_unary_rpc_method_handler, _unary(engine, method, handler.unary_unary)
-    return wrap(guard, handler.request_deserializer, handler.response_serializer)
+def caller_first(engine: Engine, details: Any) -> bool:
+    """Whether a method without a stream of requests is presented as if it had one; see the text of this module."""
+    if not needs_message(engine.policy.revision.catalogue.find(details.method)):
+        return True
+    return not engine.recognizes(tuple(details.invocation_metadata or ()))
 
 
-# A guard for streamed responses is a generator, so that calling it does nothing yet: the asyncio server calls plain
-# functions on its event loop, and only iterates over what they return in a thread.
+class Guards:
+    """Puts handlers behind checks by ``engine``.
+
+    Args:
+        engine: who decides.
+        ongoing: the calls under way; None: they are looked at again with their messages alone.
+        threads: the server is `grpc.server`, and not the asyncio server running a plain function.
+    """
+
+    def __init__(self, engine: Engine, ongoing: Ongoing | None, *, threads: bool = True) -> None:
+        self._engine = engine
+        self._ongoing = ongoing
+        self._threads = threads
+
+    def guarded(self, handler: Handler, details: Any) -> Handler:
+        """``handler`` behind a check: it gets the same requests and gives the same responses."""
+        early = not handler.request_streaming and caller_first(self._engine, details)
+        admit: Admit
+        if handler.request_streaming:
+            admit = partial(self._admit_stream, details.method)
+        elif early:
+            admit = partial(self._admit_caller_first, details.method)
+        else:
+            admit = partial(self._admit_message_first, details.method)
+        streaming = handler.request_streaming or early
+        if handler.response_streaming:
+            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            wrap = grpc.stream_stream_rpc_method_handler if streaming else grpc.unary_stream_rpc_method_handler
+            if self._threads and getattr(behaviour, "experimental_non_blocking", False):
+                guard = self._calling_back(admit, behaviour)
+            else:
+                guard = self._streaming(admit, behaviour)
+        else:
+            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            wrap = grpc.stream_unary_rpc_method_handler if streaming else grpc.unary_unary_rpc_method_handler
+            guard = self._returning(admit, behaviour)
+        return wrap(guard, handler.request_deserializer, handler.response_serializer)
+
+    # --- three ways to open a call
+
+    def _admit_message_first(self, method: str, request: Any, context: Any) -> tuple[Admission, Any]:
+        admission = self._admission(method, context)
+        self._let_in(admission, request, context)
+        return admission, request
+
+    def _admit_caller_first(self, method: str, requests: Iterator[Any], context: Any) -> tuple[Admission, Any]:
+        admission, first = self._open(method, requests, context)
+        request = first if admission.needs_message else next(requests, None)
+        if request is None:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request message is missing")
+        return admission, request
+
+    def _admit_stream(self, method: str, requests: Iterator[Any], context: Any) -> tuple[Admission, Any]:
+        admission, first = self._open(method, requests, context)
+        return admission, AuthorizedRequests(admission, first, requests, partial(self._refuse, context=context))
+
+    def _open(self, method: str, requests: Iterator[Any], context: Any) -> tuple[Admission, Any]:
+        """Refuse an unproven caller; then wait for the first message, if it takes one to decide, and decide."""
+        admission = self._admission(method, context)
+        first = None
+        if admission.needs_message:
+            refused = admission.refuse_unproven()
+            if refused is not None:
+                self._refuse(refused, context)
+            first = next(requests, None)
+        self._let_in(admission, first, context)
+        return admission, first
+
+    def _admission(self, method: str, context: Any) -> Admission:
+        try:
+            return Admission(self._engine, method, context)
+        except Exception:
+            # the text of an exception would be sent to the caller
+            _log.exception("a call to %.256r could not be read", method)
+            context.abort(grpc.StatusCode.INTERNAL, "authorization failed")
+            raise AssertionError("abort returned") from None  # pragma: no cover
+
+    def _let_in(self, admission: Admission, message: Any, context: Any) -> None:
+        decision = admission.decide(message)
+        if not decision:
+            self._refuse(decision, context)
+        context.set_trailing_metadata(((AUDIT_ID_KEY, decision.audit_id),))
+
+    # --- three ways to answer one. Those for streamed responses are generators or take a callback, so that calling them
+    # does nothing yet: the asyncio server calls plain functions on its event loop, and only iterates in a thread.
+
+    def _returning(self, admit: Admit, behaviour: Any) -> Any:
+        ongoing = self._ongoing
+
+        def guard(argument: Any, context: Any) -> Any:
+            admission, argument = admit(argument, context)
+            if ongoing is not None:
+                ongoing.enter(admission, partial(self._end, context=context))
+            try:
+                return behaviour(argument, context)
+            except RefusedError as refusal:
+                self._refuse(refusal.decision, context)
+            finally:
+                if ongoing is not None:
+                    ongoing.leave(admission)
+
+        return guard
+
+    def _streaming(self, admit: Admit, behaviour: Any) -> Any:
+        ongoing = self._ongoing
+
+        def guard(argument: Any, context: Any) -> Iterator[Any]:
+            admission, argument = admit(argument, context)
+            if ongoing is not None:
+                ongoing.enter(admission, partial(self._end, context=context))
+            try:
+                for response in behaviour(argument, context):
+                    refused = admission.refuse_now()
+                    if refused is not None:
+                        self._refuse(refused, context)
+                    yield response
+            except RefusedError as refusal:
+                self._refuse(refusal.decision, context)
+            finally:
+                if ongoing is not None:
+                    ongoing.leave(admission)
+
+        return guard
+
+    def _calling_back(self, admit: Admit, behaviour: Any) -> Any:
+        """For a handler that returns at once and calls back with its responses, as the health service's Watch does."""
+        ongoing = self._ongoing
+
+        def guard(argument: Any, context: Any, send_response_callback: Callable[[Any], None]) -> Any:
+            admission, argument = admit(argument, context)
+            if ongoing is not None:
+                ongoing.enter(admission, partial(self._end, context=context))
+                context.add_callback(partial(ongoing.leave, admission))
+
+            def send(response: Any) -> None:
+                refused = admission.refuse_now()
+                if refused is None:
+                    send_response_callback(response)
+                else:
+                    self._end(refused, context)
+
+            try:
+                return behaviour(argument, context, send)
+            except RefusedError as refusal:
+                self._refuse(refusal.decision, context)
+
+        guard.experimental_non_blocking = True  # type: ignore[attr-defined]
+        guard.experimental_thread_pool = getattr(behaviour, "experimental_thread_pool", None)  # type: ignore[attr-defined]
+        return guard
+
+    # --- two ways to end one
+
+    def _refuse(self, decision: Decision, context: Any) -> NoReturn:
+        """End the call from the thread that handles it."""
+        told = answer(decision, show_reasons=self._engine.enforcement.show_reasons)
+        context.set_trailing_metadata(told.trailers)
+        context.abort(told.code, told.text)
+        raise AssertionError("abort returned")  # pragma: no cover
+
+    def _end(self, decision: Decision, context: Any) -> None:
+        """End the call from another thread than the one that handles it, which may be waiting for something."""
+        told = answer(decision, show_reasons=self._engine.enforcement.show_reasons)
+        try:
+            if not self._threads:
+                context.abort(
+                    told.code, told.text, told.trailers
+                )  # which works from any thread, and raises in this one
+            context.set_trailing_metadata(told.trailers)
+            context.set_code(told.code)
+            context.set_details(told.text)
+            _send_status(context)
+        except Exception:
+            if self._threads:
+                # without a way to send a status the call is cancelled: the client sees CANCELLED, and no more messages
+                context.cancel()
 
 
-def _unary(engine: Engine, method: str, behaviour: Any) -> Any:
-    def admit(request: Any, context: Any) -> Any:
-        let_in(Admission(engine, method, context).decide(request), context)
-        return behaviour(request, context)
+def _send_status(context: Any) -> None:
+    """Send the code, details and trailers that ``context`` has been given, now, whatever its handler does.
 
-    return admit
+    gRPC has no public way to do that from another thread; this is what the server itself does when a handler aborts.
+    """
+    from grpc import _server
+    from grpc._cython import cygrpc
 
-
-def _responses(engine: Engine, method: str, behaviour: Any) -> Any:
-    def admit(request: Any, context: Any) -> Iterator[Any]:
-        let_in(Admission(engine, method, context).decide(request), context)
-        yield from behaviour(request, context)
-
-    return admit
-
-
-def _requests(engine: Engine, method: str, behaviour: Any) -> Any:
-    def admit(requests: Iterator[Any], context: Any) -> Any:
-        return behaviour(AuthorizedRequests(Admission(engine, method, context), requests, context), context)
-
-    return admit
-
-
-def _both(engine: Engine, method: str, behaviour: Any) -> Any:
-    def admit(requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        yield from behaviour(AuthorizedRequests(Admission(engine, method, context), requests, context), context)
-
-    return admit
-
-
-def let_in(decision: Decision, context: Any) -> None:
-    """Enforce the decision on the opening of a call: return with it as the current one, or abort the call."""
-    if not decision:
-        refuse(decision, context)
-    enter(decision)
-    context.set_trailing_metadata(((AUDIT_ID_KEY, decision.audit_id),))
-
-
-def refuse(decision: Decision, context: Any) -> NoReturn:
-    """End the call with the answer to ``decision``."""
-    told = answer(decision)
-    context.set_trailing_metadata(told.trailers)
-    context.abort(told.code, told.text)
-    raise AssertionError("abort returned")  # pragma: no cover
+    state, event = context._state, context._rpc_event  # noqa: SLF001
+    with state.condition:
+        if _server._is_rpc_state_active(state):  # noqa: SLF001
+            _server._abort(state, event.call, cygrpc.StatusCode.unknown, b"")  # noqa: SLF001
+            state.condition.notify_all()
 
 
 class AuthorizedRequests:
-    """A request stream of which every message is allowed before the handler sees it. Made when the opening is decided.
+    """A request stream of which every message is allowed before the handler sees it.
 
     A message that is refused ends the call. A handler that swallows the end gets no message after it either.
+
+    Args:
+        admission: of the call, opened.
+        first: the message that it was opened with; None if it was opened without one.
+        requests: gRPC's own stream.
+        refuse: ends the call.
     """
 
-    def __init__(self, admission: Admission, requests: Iterator[Any], context: Any) -> None:
+    def __init__(
+        self, admission: Admission, first: Any, requests: Iterator[Any], refuse: Callable[[Decision], NoReturn]
+    ) -> None:
         self._admission = admission
+        self._first = first
         self._requests = requests
-        self._context = context
-        self._first: list[Any] = []
+        self._refuse = refuse
         self._refused: Decision | None = None
         self._lock = threading.Lock()
-        if admission.needs_message:
-            self._first = [message for message in (next(requests, None),) if message is not None]
-        let_in(admission.decide(self._first[0] if self._first else None), context)
 
     def __iter__(self) -> AuthorizedRequests:
         return self
@@ -129,14 +286,14 @@ class AuthorizedRequests:
     def __next__(self) -> Any:
         with self._lock:
             if self._refused is None:
-                if self._first:
-                    return self._first.pop()
+                first, self._first = self._first, None
+                if first is not None:
+                    return first
                 message = next(self._requests)
-                decision = self._admission.decide_next(message)
-                if decision is None or decision:
+                self._refused = self._admission.refuse_next(message)
+                if self._refused is None:
                     return message
-                self._refused = decision
-        refuse(self._refused, self._context)
+        return self._refuse(self._refused)
 
     def next(self) -> Any:
         """The next message, as gRPC's own request iterator spells it."""

@@ -1,22 +1,36 @@
 """The interceptor for ``grpc.aio.server``: no handler runs before its call is allowed.
 
-engine = authz.load_config("authz.yaml")
-server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
+    engine = authz.load_config("authz.yaml")
+    server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
+
+Methods are presented message first or caller first, as in :mod:`authz.adapters.grpc`. The server looks at the form of a
+handler to know how to run it, so a guard has the form of what it guards: a coroutine, an asynchronous generator, or a
+plain function, which the server runs in a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
 
-from authz.adapters.admission import AUDIT_ID_KEY, Admission, answer
-from authz.adapters.grpc import Handler, guarded
+from authz.adapters.admission import Admission
+from authz.adapters.answer import AUDIT_ID_KEY, Answer, answer
+from authz.adapters.grpc import Guards, Handler, caller_first
+from authz.adapters.ongoing import OngoingInThread, OngoingOnLoop
 from authz.decision.base import Decision
-from authz.decision.current import enter
+from authz.enforcement import Recheck
 from authz.engine import Engine
+from authz.errors import RefusedError
+
+_log = logging.getLogger("authz")
+Admit = Callable[[Any, Any], Awaitable[tuple[Admission, Any, Any]]]
 
 
 class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
@@ -29,7 +43,11 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, engine: Engine) -> None:
+        enforcement = engine.enforcement
+        at_once = enforcement.recheck is Recheck.AT_ONCE
         self._engine = engine
+        self._ongoing = OngoingOnLoop(enforcement.interval) if at_once else None
+        self._plain = Guards(engine, OngoingInThread(enforcement.interval) if at_once else None, threads=False)
 
     async def intercept_service(
         self,
@@ -40,95 +58,187 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        engine, method = self._engine, handler_call_details.method
-        if handler.request_streaming and handler.response_streaming:
-            wrap, behaviour = grpc.stream_stream_rpc_method_handler, handler.stream_stream
-        elif handler.request_streaming:
-            wrap, behaviour = grpc.stream_unary_rpc_method_handler, handler.stream_unary
-        elif handler.response_streaming:
-            wrap, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+        if handler.response_streaming:
+            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
         else:
-            wrap, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
-        # the server looks at the form of a handler to know how to run it, so the wrapper has to have the same
-        if inspect.isasyncgenfunction(behaviour):
-            guard = _generator(engine, method, behaviour, handler.request_streaming)
-        elif inspect.iscoroutinefunction(behaviour):
-            guard = _coroutine(engine, method, behaviour, handler.request_streaming)
+            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        generator = inspect.isasyncgenfunction(behaviour)
+        if not generator and not inspect.iscoroutinefunction(behaviour):
+            return self._plain.guarded(handler, handler_call_details)
+        method = handler_call_details.method
+        early = not handler.request_streaming and caller_first(self._engine, handler_call_details)
+        admit: Admit
+        if handler.request_streaming:
+            admit = partial(self._admit_stream, method)
+        elif early:
+            admit = partial(self._admit_caller_first, method)
         else:
-            # a plain function runs in a thread, with the context and the iterator of the sync server
-            return guarded(engine, method, handler)
+            admit = partial(self._admit_message_first, method)
+        if handler.request_streaming or early:
+            response_streaming, response = grpc.stream_stream_rpc_method_handler, grpc.stream_unary_rpc_method_handler
+        else:
+            response_streaming, response = grpc.unary_stream_rpc_method_handler, grpc.unary_unary_rpc_method_handler
+        wrap = response_streaming if handler.response_streaming else response
+        guard = self._generating(admit, behaviour) if generator else self._returning(admit, behaviour)
         return wrap(guard, handler.request_deserializer, handler.response_serializer)
 
+    # --- three ways to open a call: each gives the admission, and the argument and the context for the handler
 
-def _coroutine(engine: Engine, method: str, behaviour: Any, streaming: bool) -> Any:
-    async def admit(request: Any, context: Any) -> Any:
-        request, context = await _admit(engine, method, request, context, streaming)
-        return await behaviour(request, context)
+    async def _admit_message_first(self, method: str, request: Any, context: Any) -> tuple[Admission, Any, Any]:
+        admission = await self._admission(method, context)
+        await self._let_in(admission, request, context)
+        return admission, request, AuthorizedContext(admission, context, None, self._refuse)
 
-    return admit
+    async def _admit_caller_first(self, method: str, _requests: Any, context: Any) -> tuple[Admission, Any, Any]:
+        admission, first = await self._open(method, context)
+        request = first if admission.needs_message else await context.read()
+        if request is None or request is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request message is missing")
+        return admission, request, AuthorizedContext(admission, context, None, self._refuse)
+
+    async def _admit_stream(self, method: str, _requests: Any, context: Any) -> tuple[Admission, Any, Any]:
+        admission, first = await self._open(method, context)
+        authorized = AuthorizedContext(admission, context, first, self._refuse)
+        return admission, _messages(authorized), authorized
+
+    async def _open(self, method: str, context: Any) -> tuple[Admission, Any]:
+        """Refuse an unproven caller; then wait for the first message, if it takes one to decide, and decide."""
+        admission = await self._admission(method, context)
+        first = None
+        if admission.needs_message:
+            refused = admission.refuse_unproven()
+            if refused is not None:
+                await self._refuse(refused, context)
+            first = await context.read()
+        await self._let_in(admission, None if first is grpc.aio.EOF else first, context)
+        return admission, first
+
+    async def _admission(self, method: str, context: Any) -> Admission:
+        try:
+            return Admission(self._engine, method, context)
+        except Exception:
+            # the text of an exception would be sent to the caller
+            _log.exception("a call to %.256r could not be read", method)
+            await context.abort(grpc.StatusCode.INTERNAL, "authorization failed")
+            raise AssertionError("abort returned") from None  # pragma: no cover
+
+    async def _let_in(self, admission: Admission, message: Any, context: Any) -> None:
+        decision = admission.decide(message)
+        if not decision:
+            await self._refuse(decision, context)
+        context.set_trailing_metadata(((AUDIT_ID_KEY, decision.audit_id),))
+
+    # --- two ways to answer one
+
+    def _returning(self, admit: Admit, behaviour: Any) -> Any:
+        async def guard(argument: Any, context: Any) -> Any:
+            admission, argument, authorized = await admit(argument, context)
+            self._enter(admission, context)
+            try:
+                return await behaviour(argument, authorized)
+            except RefusedError as refusal:
+                await self._refuse(refusal.decision, context)
+            finally:
+                self._leave(admission)
+
+        return guard
+
+    def _generating(self, admit: Admit, behaviour: Any) -> Any:
+        async def guard(argument: Any, context: Any) -> AsyncIterator[Any]:
+            admission, argument, authorized = await admit(argument, context)
+            self._enter(admission, context)
+            try:
+                async for response in behaviour(argument, authorized):
+                    refused = admission.refuse_now()
+                    if refused is not None:
+                        await self._refuse(refused, context)
+                    yield response
+            except RefusedError as refusal:
+                await self._refuse(refusal.decision, context)
+            finally:
+                self._leave(admission)
+
+        return guard
+
+    def _enter(self, admission: Admission, context: Any) -> None:
+        if self._ongoing is not None:
+            self._ongoing.enter(admission, partial(self._end, context=context, task=asyncio.current_task()))
+
+    def _leave(self, admission: Admission) -> None:
+        if self._ongoing is not None:
+            self._ongoing.leave(admission)
+
+    # --- two ways to end one
+
+    def _told(self, decision: Decision) -> Answer:
+        return answer(decision, show_reasons=self._engine.enforcement.show_reasons)
+
+    async def _refuse(self, decision: Decision, context: Any) -> NoReturn:
+        """End the call from the task that handles it."""
+        told = self._told(decision)
+        await context.abort(told.code, told.text, told.trailers)
+        raise AssertionError("abort returned")  # pragma: no cover
+
+    def _end(self, decision: Decision, context: Any, task: asyncio.Task[Any] | None) -> None:
+        """End the call from elsewhere, and then the task that handles it, which may be waiting for something."""
+
+        async def end() -> None:
+            with contextlib.suppress(
+                Exception
+            ):  # abort raises when it has done its work, or if the call has just ended
+                await self._refuse(decision, context)
+            if task is not None:
+                task.cancel()
+
+        ending = asyncio.get_running_loop().create_task(end())
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
 
 
-def _generator(engine: Engine, method: str, behaviour: Any, streaming: bool) -> Any:
-    async def admit(request: Any, context: Any) -> AsyncIterator[Any]:
-        request, context = await _admit(engine, method, request, context, streaming)
-        async for response in behaviour(request, context):
-            yield response
-
-    return admit
-
-
-async def _admit(engine: Engine, method: str, request: Any, context: Any, streaming: bool) -> tuple[Any, Any]:
-    """Decide the opening of a call, and return what its handler is to be called with."""
-    admission = Admission(engine, method, context)
-    if not streaming:
-        await _let_in(admission.decide(request), context)
-        return request, context
-    first = await context.read() if admission.needs_message else grpc.aio.EOF
-    await _let_in(admission.decide(None if first is grpc.aio.EOF else first), context)
-    guarded_context = AuthorizedContext(admission, context, first if admission.needs_message else _UNREAD)
-    return _messages(guarded_context), guarded_context
-
-
-async def _let_in(decision: Decision, context: Any) -> None:
-    if not decision:
-        await _refuse(decision, context)
-    enter(decision)
-    context.set_trailing_metadata(((AUDIT_ID_KEY, decision.audit_id),))
-
-
-async def _refuse(decision: Decision, context: Any) -> NoReturn:
-    told = answer(decision)
-    await context.abort(told.code, told.text, told.trailers)
-    raise AssertionError("abort returned")  # pragma: no cover
-
-
-_UNREAD = object()
+_endings: set[asyncio.Task[None]] = set()  # the loop holds tasks weakly
 
 
 class AuthorizedContext:
-    """The context of a call with a request stream, of which every message is allowed before the handler reads it.
+    """The context of a call, for its handler: every message is allowed before it is read or written through it.
 
     The request iterator is made from it, so that a handler cannot get at an undecided message in either way.
+
+    Args:
+        admission: of the call, opened.
+        context: gRPC's own.
+        first: the message of a request stream that it was opened with; None if it was opened without one.
+        refuse: ends the call.
     """
 
-    def __init__(self, admission: Admission, context: Any, first: Any) -> None:
+    def __init__(
+        self, admission: Admission, context: Any, first: Any, refuse: Callable[[Decision, Any], Awaitable[NoReturn]]
+    ) -> None:
         self._admission = admission
         self._context = context
         self._first = first
+        self._refuse = refuse
         self._refused: Decision | None = None
 
     async def read(self) -> Any:
         """The next message, or ``grpc.aio.EOF``. A message that is refused ends the call."""
         if self._refused is None:
-            if self._first is not _UNREAD:
-                message, self._first = self._first, _UNREAD
-                return message
+            first, self._first = self._first, None
+            if first is not None:
+                return first
             message = await self._context.read()
-            decision = None if message is grpc.aio.EOF else self._admission.decide_next(message)
-            if decision is None or decision:
+            if message is grpc.aio.EOF:
                 return message
-            self._refused = decision
-        return await _refuse(self._refused, self._context)
+            self._refused = self._admission.refuse_next(message)
+            if self._refused is None:
+                return message
+        return await self._refuse(self._refused, self._context)
+
+    async def write(self, message: Any) -> None:
+        """Send a response, unless the call is refused by now."""
+        refused = self._admission.refuse_now()
+        if refused is not None:
+            await self._refuse(refused, self._context)
+        await self._context.write(message)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

@@ -2,7 +2,8 @@
 
 A path is protobuf field names joined by dots. It goes through messages, oneofs, and every element of repeated fields;
 through a map it goes as protobuf itself stores one, ``moves.key`` or ``moves.value.namespace``. What cannot be followed
-to text makes the request unreadable, which is denied: a path is never skipped.
+to text makes the request unreadable, which is denied: a path is never skipped. A path may end with the pattern of a
+resource name, ``name=projects/{namespace}/orders/*``: other text makes the request unreadable, too.
 
 An empty field names nothing. The *first* path of a method is where the request names its own namespace: where that is
 empty the call is for "no namespace" also, so that a namespace named elsewhere in the request does not stand in for it.
@@ -17,10 +18,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from authz.call import ApiMethod
+from authz.resource_name import ResourceName
 
 NAMED_LIMIT: Final = 1_000
 """A request that names more namespaces than this is unreadable."""
@@ -101,16 +104,32 @@ def _compile(kind: type, method: ApiMethod) -> _Reader:
         return lambda _: _NONE_NAMED
     descriptor = _descriptor(kind)
     root = _Node()
-    for index, path in enumerate(method.namespaces):
+    for index, entry in enumerate(method.namespaces):
+        path, _, pattern = entry.partition("=")
         steps = _steps(descriptor, path)
         if steps[-1].field.type != steps[-1].field.TYPE_STRING:
             raise _Unreadable(f"`{path}` leads to `{steps[-1].field.full_name}`, which is not text")
-        if len(method.namespaces) == 1 and not method.opaque and len(steps) == 1 and steps[0].plain:
+        if len(method.namespaces) == 1 and not method.opaque and not pattern and len(steps) == 1 and steps[0].plain:
             return _simple(path)
-        root.add(steps, _own_text if index == 0 else _text, own=index == 0)
+        root.add(steps, partial(_text, own=index == 0, name_in=_name_in(pattern)), own=index == 0)
     for path in method.opaque:
         root.add(_steps(descriptor, path), _opaque, own=False)
-    return _walker(root)
+    return _walker(root, (None,) if method.namespaces else ())
+
+
+def _name_in(pattern: str) -> Callable[[str], str]:
+    """What finds the namespace in the text of a field: the text itself, or a part of a resource name."""
+    if not pattern:
+        return str
+    resource = ResourceName(pattern)
+
+    def name_in(text: str) -> str:
+        namespace = resource.namespace(text)
+        if namespace is None:
+            raise _Unreadable(f"a resource name is not of the form `{pattern}`")
+        return namespace
+
+    return name_in
 
 
 def _simple(name: str) -> _Reader:
@@ -126,11 +145,13 @@ def _simple(name: str) -> _Reader:
     return read
 
 
-def _walker(root: _Node) -> _Reader:
+def _walker(root: _Node, nothing: tuple[None, ...]) -> _Reader:
+    """``nothing``: what to answer where nothing is named; empty if the method's namespace is not in its requests."""
+
     def read(message: Any) -> Namespaces:
         found = _Found()
         root.visit(message, found)
-        return tuple(found.named) or (None,), None
+        return tuple(found.named) or nothing, None
 
     return read
 
@@ -273,36 +294,31 @@ def _only(step: _Step, node: _Node, own: bool) -> _Visit:
     return visit
 
 
-def _text(step: _Step, own: bool = False) -> _Visit:
-    """A leaf that names namespaces."""
+def _text(step: _Step, own: bool, name_in: Callable[[str], str]) -> _Visit:
+    """A leaf that names namespaces. ``own``: it is the request's own, so that empty is "no namespace"."""
     every = step.all
     if every is None:
-        return _one_text(step, own)
+        return _one_text(step, own, name_in)
 
     def visit(message: Any, found: _Found) -> None:
         values = every(message)
         found.spend(len(values))
         for value in values:
             if value or own:
-                found.add(value or None)
+                found.add(name_in(value) if value else None)
 
     return visit
 
 
-def _one_text(step: _Step, own: bool) -> _Visit:
+def _one_text(step: _Step, own: bool, name_in: Callable[[str], str]) -> _Visit:
     name, get = step.name, attrgetter(step.name)
 
     def visit(message: Any, found: _Found) -> None:
         value = get(message)
         if value or (own and not (step.choice and not message.HasField(name))):
-            found.add(value or None)
+            found.add(name_in(value) if value else None)
 
     return visit
-
-
-def _own_text(step: _Step) -> _Visit:
-    """The leaf of a request's own namespace: empty is "no namespace"."""
-    return _text(step, own=True)
 
 
 def _opaque(step: _Step) -> _Visit:

@@ -16,7 +16,7 @@ import orjson
 
 from authz.call import Call
 from authz.claims.base import Claims
-from authz.decision.base import Decision
+from authz.decision.base import Decision, Verdict
 
 VERSION: Final = 1
 _TEXT_LIMIT: Final = 256
@@ -84,7 +84,20 @@ class Record:
             "eval_us": self.elapsed_ns // 1000,
             "truncated": len(call.namespaces) > _LIST_LIMIT or len(call.method) > _TEXT_LIMIT,
         }
+        if decision.shadow is not None:
+            fields |= _shadow(decision.shadow)
         return orjson.dumps(fields) + b"\n"
+
+
+def _shadow(verdict: Verdict) -> dict[str, object]:
+    """The fields of a record of which the shadow policy would have decided otherwise; no other record has them."""
+    return {
+        "shadow_decision": verdict.effect.value,
+        "shadow_reason": verdict.reason.value,
+        "shadow_rule": verdict.rule.text if verdict.rule else None,
+        "shadow_rule_src": str(verdict.rule) if verdict.rule else None,
+        "shadow_version": verdict.revision or None,
+    }
 
 
 def _roles(claims: Claims, call: Call) -> list[str]:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from authz.authn.authority import Authority
 from authz.authn.base import Principal, PrincipalKind
 from authz.authn.certificate_names import read_names
+from authz.authn.keys import algorithms_of
 from authz.authn.memory import Memory
 from authz.credentials import ClientCertificate, Credential
 from authz.errors import AuthenticationError
@@ -65,6 +66,11 @@ class CertificateAuthenticator:
     def _prove(self, pem: bytes, now: float) -> _Proven:
         leaf, *shown = read_certificates(pem)
         _check_validity(leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp(), now)
+        try:
+            algorithms_of(leaf.public_key())
+        except ValueError as exc:
+            # The verifier looks at the keys that sign; the one that the caller proves itself by is looked at here.
+            raise AuthenticationError(Reason.CERTIFICATE_KEY_WEAK, f"the certificate's key {exc}") from None
         for authority in self.authorities:
             chain = authority.chain(leaf, shown, now)
             if chain is not None:

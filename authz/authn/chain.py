@@ -77,6 +77,16 @@ class Authentication:
         for source in self._sources:
             source.close()
 
+    def recognizes(self, credentials: Credentials) -> bool:
+        """Whether these very credentials were proven lately. A hint that costs little, and no proof."""
+        remembers = getattr(self._tokens, "remembers", None)
+        return remembers is not None and all(isinstance(c, BearerToken) and remembers(c) for c in credentials)
+
+    @property
+    def reads_certificates(self) -> bool:
+        """Whether a client certificate counts as a credential."""
+        return self._certificates is not None
+
     @property
     def refusals(self) -> Mapping[Reason, int]:
         """How many calls were refused here since the start, by reason."""

@@ -50,8 +50,13 @@ class Issuer:
     leeway: float = 30.0
     max_lifetime: float = 86_400.0
 
-    def verify(self, token: UnverifiedToken, now: float) -> tuple[Principal, KeySet]:
-        """Prove that this issuer signed ``token`` and that it is good at ``now``; its ``iss`` has been matched already.
+    def verify(self, token: UnverifiedToken, claims: dict[str, object], now: float) -> tuple[Principal, KeySet]:
+        """Prove that this issuer signed ``token`` and that it is good at ``now``.
+
+        Args:
+            token: the token.
+            claims: its claims set; ``iss`` in it has been matched already.
+            now: seconds since the epoch.
 
         Returns:
             the principal, and the key set that it was proven with.
@@ -76,15 +81,15 @@ class Issuer:
                 break
         else:
             raise AuthenticationError(Reason.TOKEN_SIGNATURE_WRONG, f"the signature is not the issuer {self.name}'s")
-        expires_at = self._check_times(token.claims, now)
-        self._check_audience(token.claims)
+        expires_at = self._check_times(claims, now)
+        self._check_audience(claims)
         principal = Principal(
             kind=PrincipalKind.TOKEN,
             issuer=self.name,
-            subject=self._subject(token.claims),
+            subject=self._subject(claims),
             prefix=self.prefix,
             expires_at=expires_at,
-            attributes=MappingProxyType(token.claims),
+            attributes=MappingProxyType(claims),
             key_id=key.id or "",
         )
         return principal, keys

@@ -10,7 +10,7 @@ from authz.authn.base import Principal
 from authz.authn.issuer import Issuer
 from authz.authn.keys import KeySet
 from authz.authn.memory import Memory
-from authz.authn.token import UnverifiedToken, read_token
+from authz.authn.token import read_token
 from authz.credentials import BearerToken, Credential
 from authz.errors import AuthenticationError
 from authz.reason import Reason
@@ -60,14 +60,19 @@ class TokenAuthenticator:
             if now < expires_at and issuer.keys.current(now) is keys:
                 return principal
         token = read_token(text, self._max_bytes)
-        issuer = self._issuer(token)
-        principal, keys = issuer.verify(token, now)
+        claims = token.claims()
+        issuer = self._issuer(claims)
+        principal, keys = issuer.verify(token, claims, now)
         self._proven.put(digest, (principal, principal.expires_at or 0.0, issuer, keys))
         return principal
 
-    def _issuer(self, token: UnverifiedToken) -> Issuer:
-        named = token.claims.get("iss")
-        if "iss" not in token.claims:
+    def remembers(self, token: BearerToken) -> bool:
+        """Whether ``token`` was proven and is not forgotten. It may have expired since: this is no proof."""
+        return sha256(token.value.encode("utf-8", "surrogatepass")).digest() in self._proven
+
+    def _issuer(self, claims: dict[str, object]) -> Issuer:
+        named = claims.get("iss")
+        if "iss" not in claims:
             raise AuthenticationError(Reason.TOKEN_CLAIM_MISSING, "`iss` is missing")
         if not isinstance(named, str):
             raise AuthenticationError(Reason.TOKEN_CLAIM_MALFORMED, "`iss` is not text")

@@ -121,7 +121,7 @@ def public_key(material: PublicKeyTypes, key_id: str | None, only: str | None = 
     Raises:
         ValueError: the key is of a kind or size that is not used, or ``only`` does not fit it.
     """
-    algorithms = _algorithms(material)
+    algorithms = algorithms_of(material)
     if only is not None:
         if only not in algorithms:
             raise ValueError(f"is said to be for {only[:32]!r}, which it cannot be")
@@ -129,7 +129,12 @@ def public_key(material: PublicKeyTypes, key_id: str | None, only: str | None = 
     return Key(key_id, algorithms, material)
 
 
-def _algorithms(material: PublicKeyTypes) -> frozenset[str]:
+def algorithms_of(material: PublicKeyTypes) -> frozenset[str]:
+    """The algorithms that a public key can verify, if it is strong enough for any.
+
+    Raises:
+        ValueError: the key is of a kind or size that is not used.
+    """
     if isinstance(material, rsa.RSAPublicKey):
         if not RSA_LEAST_BITS <= material.key_size <= RSA_MOST_BITS:
             raise ValueError(f"has {material.key_size} bits, not {RSA_LEAST_BITS} to {RSA_MOST_BITS}")

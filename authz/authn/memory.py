@@ -27,6 +27,9 @@ class Memory(Generic[K, V]):
         # The dictionary's own method: one call, and atomic.
         self.get = self._entries.get
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._entries
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -22,7 +22,7 @@ class UnverifiedToken:
         algorithm: the header's ``alg``.
         key_id: the header's ``kid``, if it has one.
         type: the header's ``typ`` in lower case and without ``application/``, if it has one.
-        claims: the claims set.
+        payload: the payload's segment, not decoded yet.
         signed: the bytes that the signature is for.
         signature: the signature's bytes.
     """
@@ -30,13 +30,21 @@ class UnverifiedToken:
     algorithm: str
     key_id: str | None
     type: str | None
-    claims: dict[str, object] = field(repr=False)
+    payload: bytes = field(repr=False)
     signed: bytes = field(repr=False)
     signature: bytes = field(repr=False)
 
+    def claims(self) -> dict[str, object]:
+        """The claims set in the payload.
+
+        Raises:
+            AuthenticationError: TOKEN_MALFORMED.
+        """
+        return _object(self.payload, "payload")
+
 
 def read_token(text: str, max_bytes: int) -> UnverifiedToken:
-    """Read the token ``text``.
+    """Read the header and the signature of the token ``text``.
 
     Args:
         text: three base64url segments, joined with dots.
@@ -76,7 +84,7 @@ def read_token(text: str, max_bytes: int) -> UnverifiedToken:
         algorithm=algorithm,
         key_id=_header_text(header, "kid", _KEY_ID_LIMIT),
         type=None if kind is None else kind.lower().removeprefix("application/"),
-        claims=_object(segments[1], "payload"),
+        payload=segments[1],
         signed=data[: data.rindex(b".")],
         signature=signature,
     )

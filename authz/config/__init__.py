@@ -6,12 +6,12 @@ from os import PathLike
 from pathlib import Path
 
 from authz import document
-from authz.audit.writer import FileSink
+from authz.config.audit import read_audit
 from authz.config.authn import read_authn
-from authz.decision import authorizer_for
-from authz.engine import Engine, Policy
-from authz.errors import AuditError, ConfigError
-from authz.policy.load import load_bundle
+from authz.config.enforcement import read_enforcement
+from authz.config.policy import read_policy
+from authz.engine import Engine
+from authz.errors import ConfigError
 
 
 def load_config(path: str | PathLike[str], *, writer: str = "") -> Engine:
@@ -21,10 +21,7 @@ def load_config(path: str | PathLike[str], *, writer: str = "") -> Engine:
     that starts has a whole configuration, whole keys and a whole policy, or does not start.
 
     Args:
-        path: a YAML file with the sections ``policy``, ``authn`` and ``audit``; see docs/for-service-engineers.md. Its
-            section ``serve`` is :func:`authz.config.serve.load_serve`'s.
-        writer: which of several processes with the same configuration this is: the audit log ``audit.jsonl`` becomes
-            ``audit.<writer>.jsonl``, because one process writes to a file.
+        path: a YAML file with the sections ``policy``, ``authn`` and ``audit``; see docs/for-service-engineers.md.
 
     Raises:
         ConfigError: the file, with the line and what to write instead.
@@ -33,23 +30,13 @@ def load_config(path: str | PathLike[str], *, writer: str = "") -> Engine:
     """
     top = document.load(Path(path), ConfigError)
     policy = top.section("policy")
-    bundle = policy.file("bundle")
-    policy.close()
-    if not bundle.is_dir():
-        raise policy.refuse("bundle", f"there is no folder {bundle}", "name the folder of a policy bundle")
     authn = top.section("authn")
     audit = top.section("audit")
-    log = audit.file("file")
-    if writer:
-        log = log.with_name(f"{log.stem}.{writer}{log.suffix}")
-    audit.close()
-    top.section("serve", None)
+    enforcement = read_enforcement(top.section("enforcement", None))
+    top.section("serve", None)  # which `authz serve` reads
     top.close()
+    maker = read_policy(policy)
     authentication, mapper = read_authn(authn)
-    revision = load_bundle(bundle)
-    in_force = Policy(revision, authorizer_for(revision))
-    try:
-        sink = FileSink(log)
-    except AuditError as exc:
-        raise audit.refuse("file", str(exc), "name a file that this process can write, and no other writes") from None
-    return Engine(authentication, mapper, in_force, sink)
+    in_force = maker.load()
+    # last, so that a configuration that is refused leaves no log behind
+    return Engine(authentication, mapper, in_force, read_audit(audit, writer), enforcement)

@@ -19,5 +19,10 @@ def authorizer_for(revision: Revision) -> BundleAuthorizer:
         PolicyError: the revision cannot be evaluated at all.
     """
     from authz.decision.casbin import CasbinAuthorizer
+    from authz.decision.compiled import CompiledAuthorizer
+    from authz.decision.selector import NotCompilable
 
-    return CasbinAuthorizer(revision)
+    try:
+        return CompiledAuthorizer(revision)
+    except NotCompilable:
+        return CasbinAuthorizer(revision)

@@ -59,6 +59,7 @@ class Verdict:
         revision: SHA-256 of the policy bundle (hex).
         namespace: the namespace that decided: the one that was not allowed, else the first.
         detail: a sentence for operators: the near misses of a denial.
+        shadow: what the shadow policy says, where that is something else; it has no effect.
     """
 
     effect: Effect
@@ -67,6 +68,7 @@ class Verdict:
     revision: str = ""
     namespace: str | None = None
     detail: str = ""
+    shadow: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Decision:
         claims: the caller's roles; None if nobody was proven.
         audit_id: the id of the audit record, also sent to the caller as ``x-audit-id``.
         detail: a sentence for operators, never for the caller.
+        shadow: what the shadow policy says, where that is something else; it has no effect.
     """
 
     effect: Effect
@@ -92,6 +95,7 @@ class Decision:
     claims: Claims | None
     audit_id: str
     detail: str = ""
+    shadow: Verdict | None = None
 
     def __bool__(self) -> bool:
         return self.effect is Effect.ALLOW

@@ -14,10 +14,21 @@ from authz.authn.base import PrincipalKind
 from authz.call import METHOD_RULE, NAMESPACE_RULE, ApiMethod, Call, Scope, is_method, is_namespace
 from authz.claims.base import AUTHENTICATED, EVERYONE, Claims
 from authz.decision.base import Effect, Rule, Verdict
-from authz.errors import EvaluationError
+from authz.decision.rules import ALLOW, DENY, NEITHER, Rules
+from authz.errors import EvaluationError, Problem
+from authz.policy.lines import PolicyLines
+from authz.policy.load import MODEL
+from authz.policy.matcher import parse_matcher, uses
+from authz.policy.model import read_model
 from authz.policy.revision import NOWHERE, Revision
 from authz.reason import Reason
 
+EFFECTS: Final = {ALLOW: Effect.ALLOW, DENY: Effect.DENY, NEITHER: Effect.NO_OPINION}
+_REASONS: Final = {
+    Effect.ALLOW: Reason.ALLOWED,
+    Effect.DENY: Reason.DENIED_BY_RULE,
+    Effect.NO_OPINION: Reason.NO_RULE,
+}
 _SHOWN: Final = 80
 
 
@@ -39,11 +50,28 @@ class BundleAuthorizer(ABC):
 
     Attributes:
         revision: the revision.
+        slow: why its rules are evaluated by Casbin one by one, with the place in the model; empty: they are not.
     """
 
+    slow: tuple[Problem, ...] = ()
+
     def __init__(self, revision: Revision) -> None:
+        """
+        Raises:
+            PolicyError: the revision's model cannot be evaluated.
+        """
         self.revision = revision
         self._find = revision.catalogue.find
+        lines = revision.lines
+        self._model = read_model(revision.model, str(revision.path / MODEL))
+        rows = lines.rows() if isinstance(lines, PolicyLines) else ([line.ptype, *line.fields] for line in lines)
+        self._rules = Rules(self._model, rows)
+        if isinstance(lines, PolicyLines):
+            lines.forget_rows()
+        tree = parse_matcher(self._model)
+        self._subject_roles = [roles for key, roles in self._rules.roles.items() if uses(tree, key, "r_sub", "p_sub")]
+        names = self._model.policies["p"]
+        self._subject_field = names.index("sub") if "sub" in names else -1
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """Whether the caller with ``claims`` may make ``call``, in every namespace that it names.
@@ -92,12 +120,20 @@ class BundleAuthorizer(ABC):
         return Verdict(Effect.DENY, reason, None, self.revision.id, None, detail)
 
     def _answer(self, effect: Effect, rule: Rule | None, namespace: str | None, detail: str = "") -> Verdict:
-        reason = {
-            Effect.ALLOW: Reason.ALLOWED,
-            Effect.DENY: Reason.DENIED_BY_RULE,
-            Effect.NO_OPINION: Reason.NO_RULE,
-        }[effect]
-        return Verdict(effect, reason, rule, self.revision.id, namespace, detail)
+        return Verdict(effect, _REASONS[effect], rule, self.revision.id, namespace, detail)
+
+    def _rule(self, line: int, subjects: Sequence[str], matched: str, domain: str) -> Rule:
+        """The rule on ``line``, which matched for ``matched``, and the way to it from one of ``subjects``."""
+        found = self.revision.lines[line]
+        chain: tuple[str, ...] = ()
+        if self._subject_field >= 0:
+            role = found.fields[self._subject_field]
+            if role in subjects:
+                return Rule(found.text, found.place, (role,))
+            for roles in self._subject_roles:
+                for subject in subjects:
+                    chain = chain or roles.chain(subject, role, domain if roles.domains else "")
+        return Rule(found.text, found.place, chain or (matched,))
 
     @abstractmethod
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:

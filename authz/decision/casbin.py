@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ast
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from casbin.model import FunctionMap
 from casbin.util import SimpleEval
@@ -18,16 +18,14 @@ from casbin.util.util import escape_assertion
 
 from authz.call import ApiMethod
 from authz.claims.base import Claims
-from authz.decision.base import Effect, Rule, Verdict
-from authz.decision.bundle import BundleAuthorizer, request_values, subjects_of
+from authz.decision.base import Verdict
+from authz.decision.bundle import EFFECTS, BundleAuthorizer, request_values, subjects_of
+from authz.decision.index import Index
 from authz.decision.roles import Roles
-from authz.decision.rules import ALLOW, DENY, NEITHER, Rules, resolve
-from authz.errors import EvaluationError, PolicyError
-from authz.policy.matcher import parse_matcher, uses
-from authz.policy.model import read_model
+from authz.decision.rules import Rules, decides, resolve
+from authz.errors import EvaluationError, PolicyError, Problem
+from authz.policy.matcher import parse_matcher
 from authz.policy.revision import Revision
-
-_EFFECTS: Final = {ALLOW: Effect.ALLOW, DENY: Effect.DENY, NEITHER: Effect.NO_OPINION}
 
 
 class Matcher:
@@ -39,6 +37,7 @@ class Matcher:
     """
 
     def __init__(self, rules: Rules, functions: Mapping[str, Callable[..., object]] | None = None) -> None:
+        self._rules = rules
         self._tree = parse_matcher(rules.model)
         self._request = [f"r_{name}" for name in rules.model.request]
         self._policy = [f"p_{name}" for name in rules.model.policies["p"]]
@@ -77,6 +76,20 @@ class Matcher:
         if not isinstance(result, bool | float):
             raise EvaluationError(f"the matcher gave {type(result).__name__}, not true or false")
         return bool(result)
+
+    def found(self, request: Sequence[object], candidates: Iterable[int]) -> list[int]:
+        """Those of ``candidates`` that match, in their order, up to the rule at which Casbin stops.
+
+        Raises:
+            Exception: whatever the matcher runs into, of any type.
+        """
+        found = []
+        for rule in candidates:
+            if self.matches(request, self._rules.rows[rule]):
+                found.append(rule)
+                if decides(self._rules.model.effect, self._rules.effects[rule]):
+                    break
+        return found
 
 
 def _member_of(roles: Roles) -> Callable[..., bool]:
@@ -121,40 +134,36 @@ def _parsed(text: str) -> ast.expr:
 
 
 class CasbinAuthorizer(BundleAuthorizer):
-    """Decides calls by evaluating the matcher with Casbin, rule by rule.
+    """Decides calls by evaluating the matcher with Casbin, for those rules that an index cannot rule out.
 
-    Raises:
-        PolicyError: the revision's model cannot be evaluated.
+    Args:
+        revision: what to decide by.
+        indexed: False evaluates every rule: the plainest way there is, to compare others with.
     """
 
-    def __init__(self, revision: Revision) -> None:
+    def __init__(self, revision: Revision, *, indexed: bool = True) -> None:
+        """
+        Raises:
+            PolicyError: the revision's model cannot be evaluated.
+        """
         super().__init__(revision)
-        model = read_model(revision.model, str(revision.path / "model.conf"))
-        self._rules = Rules(model, ((line.ptype, *line.fields) for line in revision.lines))
         self._matcher = Matcher(self._rules)
-        tree = parse_matcher(model)
-        self._subject_roles = [roles for key, roles in self._rules.roles.items() if uses(tree, key, "r_sub", "p_sub")]
+        self._index = Index(self._rules) if indexed else None
+        if self._index is None or self._index.slow:
+            why = self._index.slow if self._index else "asked for"
+            message = f"rules that nothing else rules out are evaluated by Casbin, one by one: {why}"
+            self.slow = (Problem(self._model.places["m"], message),)
 
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
         values = request_values(namespace, method, api)
+        subjects = subjects_of(claims, namespace)
         found: dict[int, str] = {}
-        for subject in subjects_of(claims, namespace):
+        for subject in subjects:
             values["sub"] = subject
-            request = [values[name] for name in self._rules.model.request]
-            for rule, row in enumerate(self._rules.rows):
-                if rule not in found and self._matcher.matches(request, row):
-                    found[rule] = subject
-        effect, rule = resolve(self._rules.model.effect, sorted(found), self._rules.effects)
-        return self._answer(_EFFECTS[effect], self._rule(rule, found.get(rule, ""), values["dom"]), namespace)
-
-    def _rule(self, rule: int, subject: str, domain: str) -> Rule | None:
-        if rule < 0:
-            return None
-        line = self.revision.lines[self._rules.lines[rule]]
-        names = self._rules.model.policies["p"]
-        chain: tuple[str, ...] = ()
-        if "sub" in names:
-            role = line.fields[names.index("sub")]
-            for roles in self._subject_roles:
-                chain = chain or roles.chain(subject, role, domain if roles.domains else "")
-        return Rule(line.text, line.place, chain or (subject,))
+            request = [values[name] for name in self._model.request]
+            candidates = self._index.found(request) if self._index else range(len(self._rules.rows))
+            for rule in self._matcher.found(request, candidates):
+                found.setdefault(rule, subject)
+        effect, rule = resolve(self._model.effect, sorted(found), self._rules.effects)
+        decided = self._rule(self._rules.lines[rule], subjects, found[rule], values["dom"]) if rule >= 0 else None
+        return self._answer(EFFECTS[effect], decided, namespace)

@@ -20,7 +20,7 @@ class Roles:
         domains: whether membership is by domain.
     """
 
-    __slots__ = ("_parents", "_reached", "domains")
+    __slots__ = ("_is_role", "_parents", "_reached", "domains")
 
     def __init__(self, lines: Iterable[Sequence[str]], *, domains: bool = False) -> None:
         self.domains = domains
@@ -29,6 +29,7 @@ class Roles:
             domain = line[2] if domains else _NO_DOMAIN
             parents.setdefault(domain, {}).setdefault(line[0], {})[line[1]] = None
         self._parents: Mapping[str, Mapping[str, Mapping[str, None]]] = MappingProxyType(parents)
+        self._is_role = frozenset(role for graph in parents.values() for below in graph.values() for role in below)
         self._reached: dict[tuple[str, str], frozenset[str]] = {}
 
     def parents(self, name: str, domain: str = _NO_DOMAIN) -> Iterable[str]:
@@ -39,17 +40,25 @@ class Roles:
         """Every name that is a direct member of something."""
         return self._parents.get(domain, {})
 
+    def knows(self, name: str, domain: str = _NO_DOMAIN) -> bool:
+        """Whether ``name`` is a direct member of anything."""
+        graph = self._parents.get(domain)
+        return graph is not None and name in graph
+
     def reached(self, name: str, domain: str = _NO_DOMAIN) -> frozenset[str]:
-        """``name`` and every role that it is a member of, directly or not."""
+        """``name`` and every role that it is a member of, directly or not.
+
+        Remembered for names that are roles themselves, so for no more names than the policy has roles.
+        """
+        known = self._reached.get((domain, name))
+        if known is not None:
+            return known
         graph = self._parents.get(domain)
         if graph is None or name not in graph:
             return frozenset((name,))
-        known = self._reached.get((domain, name))
-        if known is None:
-            found = {name: None}
-            for each in found_in_order(graph, name):
-                found[each] = None
-            known = self._reached[domain, name] = frozenset(found)
+        if name not in self._is_role:
+            return frozenset((name,)).union(*(self.reached(parent, domain) for parent in graph[name]))
+        known = self._reached[domain, name] = frozenset(found_in_order(graph, name))
         return known
 
     def has(self, name: str, role: str, domain: str = _NO_DOMAIN) -> bool:

@@ -107,6 +107,15 @@ def _levels(model: Model, lines: Sequence[Sequence[str]]) -> dict[tuple[str, str
     return levels
 
 
+def decides(effect: PolicyEffect, of_rule: int) -> bool:
+    """Whether Casbin stops at a matching rule with the effect ``of_rule``."""
+    if effect is PolicyEffect.ALLOW_OVERRIDE:
+        return of_rule == ALLOW
+    if effect in (PolicyEffect.PRIORITY, PolicyEffect.SUBJECT_PRIORITY):
+        return of_rule != NEITHER
+    return of_rule == DENY
+
+
 def resolve(effect: PolicyEffect, found: Sequence[int], effects: bytes) -> tuple[int, int]:
     """What the rules ``found`` say together: ALLOW, DENY or NEITHER, and which of them says so (-1: none).
 

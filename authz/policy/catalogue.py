@@ -9,6 +9,9 @@ A bundle's ``catalogue.yaml``::
           GetOrder: read                    # access alone: scope namespace, at the service's paths
           MoveOrder: {access: write, namespaces: [namespace, moves.target_namespace]}
           FindOrder: {access: read, opaque: [order_id]}
+          ReadOrder: {access: read, namespaces: ["name=projects/{namespace}/orders/*"]}  # a part of a resource name
+          SyncOrders: {access: write, metadata: x-tenant}  # named by an entry of the call's metadata
+          ReadRates: {access: read, constant: shared}      # every call touches this one namespace
           ListRegions: {access: read, scope: cluster}
       example.orders.v1.Internal:
         methods:
@@ -24,11 +27,13 @@ from types import MappingProxyType
 from typing import Final
 
 from authz import document
-from authz.call import METHOD_RULE, Access, ApiMethod, Scope, is_method
+from authz.call import METHOD_RULE, NAMESPACE_RULE, Access, ApiMethod, Scope, is_method, is_namespace
 from authz.document import Section
 from authz.errors import FileError, PolicyError, Problem
+from authz.resource_name import PATTERN_RULE, ResourceName
 
 _FIELD_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}(?:\.[A-Za-z_][A-Za-z0-9_]{0,127}){0,31}")
+_METADATA_KEY = re.compile(r"(?!grpc-|authorization$)[a-z0-9_.-]{1,128}(?<!-bin)")
 _ANY_METHOD: Final = "*"
 
 
@@ -114,19 +119,23 @@ def _method(full: str, key: str, entries: Section, default: tuple[str, ...]) -> 
     access = Access(entry.choice("access", Access))
     scope = Scope(entry.choice("scope", Scope, Scope.NAMESPACE.value))
     own, opaque = _paths(entry, "namespaces"), _paths(entry, "opaque")
+    metadata, constant = _metadata(entry), _constant(entry)
     entry.close()
     if scope is Scope.CLUSTER:
-        for name in ("namespaces", "opaque"):
+        for name in ("namespaces", "opaque", "metadata", "constant"):
             if name in entry:
                 remedy = f"leave `{name}` out, or leave `scope` out"
                 raise entry.refuse(name, f"`{full}` has scope cluster, so its request names no namespace", remedy)
         return ApiMethod(full, access, scope)
-    if not own and not default:
+    elsewhere = bool(metadata or constant)
+    if not own and not default and not elsewhere:
         raise _nowhere(entries, key, full)
+    # a method that says where else its namespace is has no namespace where the others of its service have theirs
+    own = own if own or elsewhere else default
     for path in opaque:
-        if path in (own or default):
+        if path in own:
             raise entry.refuse("opaque", f"`{path}` is listed in `namespaces` too", "keep one of them")
-    return ApiMethod(full, access, scope, own or default, opaque)
+    return ApiMethod(full, access, scope, own, opaque, metadata, constant)
 
 
 def _nowhere(entries: Section, key: str, full: str) -> FileError:
@@ -137,10 +146,32 @@ def _nowhere(entries: Section, key: str, full: str) -> FileError:
     )
 
 
+def _metadata(entry: Section) -> str:
+    name = entry.text("metadata", "")
+    if name and _METADATA_KEY.fullmatch(name) is None:
+        remedy = "write lower case ASCII letters, digits, '-', '_' and '.', not ending with -bin, e.g. `x-tenant`"
+        raise entry.refuse("metadata", f"`{name}` is no metadata key with text", remedy)
+    return name
+
+
+def _constant(entry: Section) -> str:
+    name = entry.text("constant", "")
+    if name and not is_namespace(name):
+        raise entry.refuse("constant", f"`{name}` is not a namespace", f"a namespace is {NAMESPACE_RULE}")
+    return name
+
+
 def _paths(section: Section, key: str) -> tuple[str, ...]:
     paths = section.texts(key, ())
-    for path in paths:
+    for entry in paths:
+        path, equals, pattern = entry.partition("=")
         if _FIELD_PATH.fullmatch(path) is None:
             remedy = "write protobuf field names joined by dots, e.g. `order.namespace`"
             raise section.refuse(key, f"`{path}` is not a field path", remedy)
+        if equals:
+            try:
+                ResourceName(pattern)
+            except ValueError as exc:
+                remedy = f"write {PATTERN_RULE}, e.g. `name=projects/{{namespace}}/orders/*`"
+                raise section.refuse(key, f"`{pattern}` is no pattern of resource names: {exc}", remedy) from None
     return paths

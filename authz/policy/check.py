@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from authz.call import NAMESPACE_RULE, Access, is_method, is_namespace
@@ -75,7 +75,15 @@ class LineCheck:
         self._widths |= {key: role.fields for key, role in model.roles.items()}
         self._subject_roles = {key for key in model.roles if uses(tree, key, "r_sub", "p_sub")}
         self._method_roles = {key for key in model.roles if uses(tree, key, "r_obj", "p_obj")}
-        rows = list(lines.rows())
+        self._patterns = {name for name in REQUEST_FIELDS if uses(tree, "keyMatch", f"r_{name}", f"p_{name}")}
+        self._constants = {name: constants(tree, f"p_{name}") for name in REQUEST_FIELDS}
+        # Of a field with patterns of the model's own, nothing is known here.
+        self._free = {
+            name
+            for name in REQUEST_FIELDS
+            if any(uses(tree, each, f"r_{name}", f"p_{name}") for each in FUNCTIONS - {"keyMatch"})
+        }
+        rows = lines.rows()
         self._shapes(rows)
         if not self._at:
             self._values(rows)
@@ -110,17 +118,13 @@ class LineCheck:
 
     def _values(self, rows: list[list[str]]) -> None:
         """What the fields say, each distinct value once."""
-        seen: dict[tuple[str, int], dict[str, int]] = {
-            (ptype, field): {} for ptype, width in self._widths.items() for field in range(1, width + 1)
-        }
-        by_type = {
-            ptype: [seen[ptype, field] for field in range(1, width + 1)] for ptype, width in self._widths.items()
-        }
-        for index, row in enumerate(rows):
-            for values, value in zip(by_type[row[0]], row[1:], strict=True):
-                if value not in values:
-                    values[value] = index
-        edges = {key: self._edges(key, rows) for key in self._model.roles}
+        by_type: dict[str, list[list[str]]] = {ptype: [] for ptype in self._widths}
+        for row in rows:
+            by_type[row[0]].append(row)
+        seen: dict[tuple[str, int], dict[str, None]] = {}
+        for ptype, width in self._widths.items():
+            columns = list(zip(*by_type[ptype], strict=True)) or [()] * (width + 1)
+            seen |= {(ptype, field): dict.fromkeys(columns[field]) for field in range(1, width + 1)}
         groups = {group for key in self._method_roles for group in seen[key, 2]}
         for (ptype, field), values in seen.items():
             for value in values:
@@ -132,6 +136,7 @@ class LineCheck:
                     if found := self._bad.get((row[0], field, row[field])):
                         self._refuse(index, field, *found)
             return
+        edges = {key: self._edges(key, rows) if by_type[key] else {} for key in self._model.roles}
         for key in self._model.roles:
             self._circle(edges[key])
         self._loose_ends(seen, edges)
@@ -149,9 +154,9 @@ class LineCheck:
         name = self._model.policies[ptype][field - 1]
         if name == "eft":
             return None if value in _EFFECTS else (f"`{value}` is no effect", did_you_mean(value.lower(), _EFFECTS))
-        if name not in REQUEST_FIELDS or value in constants(self._tree, f"p_{name}") or self._own_patterns(name):
+        if name not in REQUEST_FIELDS or name in self._free or value in self._constants[name]:
             return None
-        pattern = uses(self._tree, "keyMatch", f"r_{name}", f"p_{name}")
+        pattern = name in self._patterns
         checks: dict[str, Callable[[], _Found]] = {
             "sub": lambda: _subject(value),
             "dom": lambda: _namespace(value, pattern=pattern),
@@ -161,10 +166,6 @@ class LineCheck:
             ),
         }
         return checks[name]()
-
-    def _own_patterns(self, name: str) -> bool:
-        """Whether the model has patterns of its own for a field, of which nothing is known here."""
-        return any(uses(self._tree, each, f"r_{name}", f"p_{name}") for each in FUNCTIONS - {"keyMatch"})
 
     def _group(self, value: str) -> _Found:
         if value.startswith("api:") and _ROLE.fullmatch(value[4:]):
@@ -232,7 +233,7 @@ class LineCheck:
                 message = f"`{start.partition(chr(0))[0]}` is {depth[start]} steps from its last role: others stop at 9"
                 self.warnings.append(Problem(self._lines.place(index), message, "make the way shorter"))
 
-    def _loose_ends(self, seen: dict[tuple[str, int], dict[str, int]], edges: dict[str, _Edges]) -> None:
+    def _loose_ends(self, seen: dict[tuple[str, int], dict[str, None]], edges: dict[str, _Edges]) -> None:
         """Roles that grant nothing, and API groups that no rule names."""
         names = self._model.policies["p"]
         for name, keys in (("sub", self._subject_roles), ("obj", self._method_roles)):
@@ -240,22 +241,25 @@ class LineCheck:
                 continue
             granted = seen["p", names.index(name) + 1]
             for key in keys:
+                first = {role: index for below in edges[key].values() for role, index in reversed(below.items())}
                 members = {member.partition("\0")[0] for member in edges[key]}
-                for role, index in seen[key, 2].items():
-                    if role in granted or role in members:
-                        continue
-                    if name == "sub":
-                        known = [each for each in (*granted, *members) if each.startswith("role:")]
-                        message = f"no line grants anything to `{role}`"
-                        self._refuse(index, 2, message, did_you_mean(role, known))
-                    else:
-                        message = f"no rule names the API group `{role}`"
-                        self.warnings.append(Problem(self._lines.place(index, 2), message, did_you_mean(role, granted)))
-        if not any(seen["p", 1]):
+                for role, index in sorted(first.items(), key=lambda item: item[1]):
+                    self._loose_end(name, role.partition("\0")[0], index, granted, members)
+        if not seen["p", 1]:
             place = Place(self._lines.place(0).path) if len(self._lines) else self._model.places["p"]
             self.warnings.append(
                 Problem(place, "has no rule: every call is denied", "add a line that begins with `p, `")
             )
+
+    def _loose_end(self, name: str, role: str, index: int, granted: Collection[str], members: Collection[str]) -> None:
+        if role in granted or role in members:
+            return
+        if name == "obj":
+            message = f"no rule names the API group `{role}`"
+            self.warnings.append(Problem(self._lines.place(index, 2), message, did_you_mean(role, granted)))
+            return
+        known = [each for each in (*granted, *members) if each.startswith("role:")]
+        self._refuse(index, 2, f"no line grants anything to `{role}`", did_you_mean(role, known))
 
     def _duplicates(self, rows: list[list[str]]) -> None:
         if len(set(map(tuple, rows))) == len(rows):

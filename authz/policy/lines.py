@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, overload
 
 from authz.errors import Place, Problem
 
-_SUSPECT: Final = re.compile(
-    r"[\"()\[\]{}\t;\x00-\x08\x0b-\x1f\x7f-\xa0\ufeff\u2000-\u200f\u2028-\u202f\u3000]|[^,\n]#|[<=>|]{7}"
-)
+_ODD: Final = re.compile(r"[\"()\[\]\t;\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\ufeff\u2000-\u200f\u2028-\u202f\u3000]")
 _MARKER: Final = re.compile(r"(?:<{7}|={7}|>{7}|\|{7})(?: .*)?")
 _BLANK: Final = re.compile(r"[\x00-\x1f\x7f-\xa0\ufeff\u2000-\u200f\u2028-\u202f\u3000]")
 
@@ -41,46 +40,68 @@ class PolicyLines(Sequence[PolicyLine]):
     A hundred thousand lines cost little more than their text.
     """
 
-    __slots__ = ("_files", "_firsts", "_numbers", "_starts")
+    __slots__ = ("_files", "_firsts", "_numbers", "_rows", "_starts")
 
     def __init__(self) -> None:
         self._files: list[tuple[str, str]] = []
         self._firsts: list[int] = []
         self._numbers = array("I")
+        self._rows: list[list[str]] | None = None
         self._starts = array("I")
 
     def add(self, text: str, path: str, problems: list[Problem]) -> None:
         """Add the lines of the file ``path``; what is no policy line at all goes to ``problems``."""
         self._files.append((path, text))
+        self._rows = None
         self._firsts.append(len(self._numbers))
-        suspect = _SUSPECT.search(text) is not None
-        numbers, starts = self._numbers, self._starts
+        odd = _ODD.search(text) is not None
+        note_number, note_start = self._numbers.append, self._starts.append
         start = 0
         for number, raw in enumerate(text.split("\n"), 1):
             line = raw.strip()
             if line and line[0] != "#":
-                if suspect and (problem := _problem(raw, Place(path, number, 1))):
+                # Few lines need a second look; the others cost no more than this one.
+                look = "#" in line or "," not in line or (odd and _ODD.search(raw) is not None)
+                if look and (problem := _problem(raw, Place(path, number, 1))):
                     problems.append(problem)
                 else:
-                    numbers.append(number)
-                    starts.append(start)
+                    note_number(number)
+                    note_start(start)
             start += len(raw) + 1
 
-    def rows(self) -> Iterator[list[str]]:
-        """Every line as a list: its type, then its fields."""
+    def rows(self) -> list[list[str]]:
+        """Every line as a list: its type, then its fields. Equal texts are one object.
+
+        The lists are kept for whoever asks next, until :meth:`forget_rows`.
+        """
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = list(self._parsed())
+        return rows
+
+    def forget_rows(self) -> None:
+        """Let go of what :meth:`rows` keeps."""
+        self._rows = None
+
+    def _parsed(self) -> Iterator[list[str]]:
+        same: dict[str, str] = {}
+        one = same.setdefault
         for (_, text), first, end in self._spans():
+            find = text.find
             for start in self._starts[first:end]:
-                stop = text.find("\n", start)
+                stop = find("\n", start)
                 line = text[start : stop if stop >= 0 else len(text)].replace(", ", ",")
-                yield [part.strip() for part in line.split(",")] if " " in line or "\r" in line else line.split(",")
+                parts = line.split(",")
+                if " " in line or "\r" in line:
+                    parts = [part.strip() for part in parts]
+                yield [one(part, part) for part in parts]
 
     def _spans(self) -> Iterator[tuple[tuple[str, str], int, int]]:
         ends = [*self._firsts, len(self._numbers)][1:]
         return zip(self._files, self._firsts, ends, strict=True)
 
     def _raw(self, index: int) -> tuple[str, str]:
-        file = next(i for i in range(len(self._files) - 1, -1, -1) if self._firsts[i] <= index)
-        path, text = self._files[file]
+        path, text = self._files[bisect_right(self._firsts, index) - 1]
         start = self._starts[index]
         stop = text.find("\n", start)
         return path, text[start : stop if stop >= 0 else len(text)]
@@ -105,8 +126,10 @@ class PolicyLines(Sequence[PolicyLine]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        ptype, *fields = (part.strip() for part in self._raw(index)[1].split(","))
-        return PolicyLine(ptype, tuple(fields), self.place(index))
+        path, raw = self._raw(index)
+        ptype, *fields = [part.strip() for part in raw.split(",")]
+        column = len(raw) - len(raw.lstrip()) + 1
+        return PolicyLine(ptype, tuple(fields), Place(path, self._numbers[index], column))
 
     def __iter__(self) -> Iterator[PolicyLine]:
         for index, (ptype, *fields) in enumerate(self.rows()):

@@ -13,6 +13,7 @@ from authz.decision import authorizer_for
 from authz.decision.base import Effect, Verdict
 from authz.decision.bundle import BundleAuthorizer
 from authz.decision.casbin import CasbinAuthorizer
+from authz.decision.compiled import CompiledAuthorizer
 from authz.errors import EvaluationError
 from authz.policy.load import load_bundle
 from authz.policy.revision import Revision
@@ -20,7 +21,13 @@ from authz.reason import Reason
 from tests.bundle import MODEL, anonymous, caller, write_bundle
 
 Build = Callable[[Revision], BundleAuthorizer]
-BUILDS: list[Build] = [authorizer_for, CasbinAuthorizer]
+
+
+def every_rule(revision: Revision) -> BundleAuthorizer:
+    return CasbinAuthorizer(revision, indexed=False)
+
+
+BUILDS: list[Build] = [authorizer_for, CompiledAuthorizer, CasbinAuthorizer, every_rule]
 
 POLICY = """\
 # who may do what

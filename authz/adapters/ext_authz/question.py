@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+from authz.adapters.admission import named_elsewhere, needs_message
 from authz.adapters.ext_authz.body import BodyError, messages
 from authz.adapters.ext_authz.routes import Routes
 from authz.adapters.messages import Messages
@@ -16,6 +17,7 @@ from authz.call import ApiMethod, Call, Scope
 from authz.config.serve import ExtAuthz
 from authz.credentials import ClientCertificate, Credentials, from_metadata
 from authz.policy.catalogue import Catalogue
+from authz.resource_name import ResourceName
 
 EXTRACTED: Final = "envoy.filters.http.grpc_field_extraction"
 """The filter whose dynamic metadata holds the fields of the first message."""
@@ -97,7 +99,9 @@ class Reader:
         if content not in ("application/grpc", "application/grpc+proto"):
             return (), f"the messages are of the type `{content[:64]}`, not protobuf"
         if self._settings.source == "header":
-            return _of_header(headers, self._settings.header)
+            return _union([_of_header(headers, self._settings.header), named_elsewhere(api, headers)])
+        if not needs_message(api):
+            return named_elsewhere(api, headers)
         kind = self._messages.find(api.method if not api.method.endswith("*") else request.attributes.request.http.path)
         if kind is None:
             return (), "no descriptor set describes the method"
@@ -106,7 +110,7 @@ class Reader:
             if kind.client_streaming and not by_first:
                 return (), "the messages of a request stream are not all seen, and the method is not listed in " \
                     "`streams_decided_by_first_message`"  # fmt: skip
-            return _extracted(api, request.attributes.metadata_context)
+            return _union([_extracted(api, request.attributes.metadata_context), named_elsewhere(api, headers)])
         http = request.attributes.request.http
         body = http.raw_body
         if http.body and not body:
@@ -118,7 +122,8 @@ class Reader:
             found = messages(body, _one(headers, "grpc-encoding"), self._settings.max_body_bytes, truncated=by_first)
         except BodyError as exc:
             return (), str(exc)
-        return _union(read_namespaces(api, kind.read(message)) for message in found)
+        in_messages = [read_namespaces(api, kind.read(message)) for message in found]
+        return _union([*in_messages, named_elsewhere(api, headers)])
 
 
 def _union(each: Iterable[Namespaces]) -> Namespaces:
@@ -136,7 +141,8 @@ def _extracted(api: ApiMethod, context: Any) -> Namespaces:
         return (), f"Envoy passes no metadata of {EXTRACTED}: see `metadata_context_namespaces`"
     fields = context.filter_metadata[EXTRACTED].fields
     named: dict[str | None, None] = {}
-    for index, path in enumerate((*api.namespaces, *api.opaque)):
+    for index, entry in enumerate((*api.namespaces, *api.opaque)):
+        path, _, pattern = entry.partition("=")
         if path not in fields:
             return (), f"Envoy does not extract `{path}` from requests of `{api.method}`"
         values = [value.string_value for value in fields[path].list_value.values]
@@ -148,6 +154,12 @@ def _extracted(api: ApiMethod, context: Any) -> Namespaces:
             values = [""]
         elif index:
             values = [value for value in values if value]
+        if pattern:
+            resource = ResourceName(pattern)
+            found = [resource.namespace(value) if value else "" for value in values]
+            if None in found:
+                return (), f"a resource name is not of the form `{pattern}`"
+            values = [str(name) for name in found]
         named.update(dict.fromkeys(value or None for value in values))
     return tuple(named) or (None,), None
 

@@ -6,6 +6,7 @@ accident. Headers overwrite what a client sent.
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.auth.v3 import external_auth_pb2 as auth
 from google.protobuf import struct_pb2
 
-from authz.adapters.admission import AUDIT_ID_KEY, answer
+from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.ext_authz.question import Question
 from authz.adapters.outgoing import Outgoing
 from authz.decision.base import Decision
@@ -26,9 +27,13 @@ _GRPC: Final = {**_HTTP, "INTERNAL": 400}
 _OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url")
 
 
-def reply(decision: Decision, question: Question, outgoing: Outgoing, *, shadow: bool = False) -> Any:
+def reply(
+    decision: Decision, question: Question, outgoing: Outgoing, *, shadow: bool = False, show_reasons: bool = False
+) -> Any:
     """The ``CheckResponse`` for ``decision``; with ``shadow`` it allows, whatever was decided."""
-    response = _allowed(decision, question, outgoing) if decision or shadow else _denied(decision, question.grpc)
+    response = (
+        _allowed(decision, question, outgoing) if decision or shadow else _denied(decision, question.grpc, show_reasons)
+    )
     told = {
         "decision": decision.effect.value,
         "reason": decision.reason.value,
@@ -67,8 +72,8 @@ def _allowed(decision: Decision, question: Question, outgoing: Outgoing) -> Any:
     return response
 
 
-def _denied(decision: Decision, grpc: bool) -> Any:
-    told = answer(decision)
+def _denied(decision: Decision, grpc: bool, show_reasons: bool) -> Any:
+    told = answer(decision, show_reasons=show_reasons)
     name = told.code.name
     response = auth.CheckResponse()
     response.status.code = told.code.value[0]
@@ -76,6 +81,10 @@ def _denied(decision: Decision, grpc: bool) -> Any:
     denied = response.denied_response
     denied.status.code = _GRPC[name] if grpc else _HTTP[name]
     for key, value in told.trailers:
+        if isinstance(value, bytes):
+            if not grpc:
+                continue
+            value = base64.b64encode(value).decode("ascii")  # as gRPC sends what ends with -bin
         _set(denied.headers, key, value)
     if grpc:
         denied.body = told.text

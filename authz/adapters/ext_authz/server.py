@@ -65,7 +65,8 @@ class Authorization(grpc.GenericRpcHandler):
             policy = self._engine.policy
             question = self._reader.read(request, policy.revision.catalogue)
             decision = self._engine.check(question.call, question.credentials, policy)
-            return reply(decision, question, self._outgoing, shadow=self._settings.shadow)
+            show = self._engine.enforcement.show_reasons
+            return reply(decision, question, self._outgoing, shadow=self._settings.shadow, show_reasons=show)
         except Exception:
             _log.exception("a question could not be answered")
             return failed()

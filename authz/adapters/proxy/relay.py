@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable
 from typing import Any, Final, NoReturn
 
 import grpc
 from grpc._cython import cygrpc
 
-from authz.adapters.admission import AUDIT_ID_KEY, Admission, answer
+from authz.adapters.admission import Admission
+from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.messages import Messages, RequestType
 from authz.adapters.namespaces import Unreadable
+from authz.adapters.ongoing import OngoingOnLoop
 from authz.adapters.outgoing import Outgoing
 from authz.adapters.proxy.upstream import Channels
 from authz.decision.base import Decision
+from authz.enforcement import Recheck
 from authz.engine import Engine
 
 _log = logging.getLogger("authz")
 _EOF: Final = grpc.aio.EOF
 _FROM_PEER: Final = "received from peer"
-_EXPIRY_SLACK: Final = 1.0
 _NOT_DESCRIBED: Final = Unreadable("no descriptor set describes the method")
 
 
@@ -31,7 +32,7 @@ class Relay(grpc.GenericRpcHandler):
 
     A method of which the descriptor sets say that it has one request and one reply takes a short way; every other is
     passed on message by message, in both directions at once. Each message of a request stream is decided before it is
-    passed on. When the caller's credential ends, so does its stream.
+    passed on. When the caller's credential ends, so does its call.
 
     Args:
         engine: who decides.
@@ -46,6 +47,8 @@ class Relay(grpc.GenericRpcHandler):
         self._channels = channels
         self._outgoing = outgoing
         self._handlers: dict[str, Any] = {}
+        enforcement = engine.enforcement
+        self._ongoing = OngoingOnLoop(enforcement.interval) if enforcement.recheck is Recheck.AT_ONCE else None
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for one RPC. See :class:`grpc.GenericRpcHandler`."""
@@ -75,8 +78,9 @@ class Relay(grpc.GenericRpcHandler):
         admission = Admission(self._engine, method, context)
         decision = admission.decide(kind.read(request) if admission.needs_message else None)
         if not decision:
-            await refuse(decision, context)
+            await self._refuse(decision, context)
         call = self._call(self._channels.unary(method), decision, admission, context, request)
+        passing = self._enter(_Passing(admission, kind, context, call))
         try:
             initial = await call.initial_metadata()
             if initial:
@@ -85,31 +89,37 @@ class Relay(grpc.GenericRpcHandler):
             trailers = await call.trailing_metadata()
         except asyncio.CancelledError:
             call.cancel()
-            raise
+            if passing.refused is None:
+                raise
         except grpc.RpcError as error:
-            await _abort(
-                context, decision, error.code(), error.details(), error.trailing_metadata(), error.debug_error_string()
-            )
+            if passing.refused is None:
+                why = error.debug_error_string()
+                await _abort(context, decision, error.code(), error.details(), error.trailing_metadata(), why)
+        finally:
+            self._leave(admission)
+        if passing.refused is not None:
+            await self._refuse(passing.refused, context)
         context.set_trailing_metadata(_trailers(trailers, decision))
         return reply
 
     async def _stream(self, method: str, kind: RequestType | None, context: Any) -> None:
         admission = Admission(self._engine, method, context)
-        first = _EOF
+        first = None
         if admission.needs_message:
+            unproven = admission.refuse_unproven()
+            if unproven is not None:
+                await self._refuse(unproven, context)
             first = await context.read()
-        decision = admission.decide(None if first is _EOF else _read(kind, first))
+        decision = admission.decide(None if first in (None, _EOF) else _read(kind, first))
         if not decision:
-            await refuse(decision, context)
+            await self._refuse(decision, context)
         call = self._call(self._channels.stream(method), decision, admission, context)
-        passing = _Passing(admission, kind, context, call)
-        helpers = [asyncio.create_task(passing.requests(first if admission.needs_message else None))]
-        if (expires := _expiry(decision)) is not None:
-            helpers.append(asyncio.create_task(passing.until(expires, first)))
+        passing = self._enter(_Passing(admission, kind, context, call))
+        requests = asyncio.create_task(passing.requests(first))
         try:
             initial = await call.initial_metadata()
             await context.send_initial_metadata(tuple(initial or ()))
-            while (message := await call.read()) is not _EOF:
+            while (message := await call.read()) is not _EOF and passing.may_go_on():
                 await context.write(message)
             code, trailers = await call.code(), await call.trailing_metadata()
             if code is not grpc.StatusCode.OK:
@@ -121,11 +131,11 @@ class Relay(grpc.GenericRpcHandler):
             if passing.refused is None:
                 raise
         finally:
-            for helper in helpers:
-                helper.cancel()
+            self._leave(admission)
+            requests.cancel()
             call.cancel()
         if passing.refused is not None:
-            await refuse(passing.refused, context)
+            await self._refuse(passing.refused, context)
         if code is not grpc.StatusCode.OK:
             await _abort(context, decision, code, details, trailers, why)
         context.set_trailing_metadata(_trailers(trailers, decision))
@@ -134,20 +144,39 @@ class Relay(grpc.GenericRpcHandler):
         metadata = self._outgoing.make(context.invocation_metadata() or (), decision, admission.admitted)
         return make(*request, timeout=context.time_remaining(), metadata=tuple(metadata))
 
+    def _enter(self, passing: _Passing) -> _Passing:
+        if self._ongoing is not None:
+            self._ongoing.enter(passing.admission, passing.refuse)
+        return passing
+
+    def _leave(self, admission: Admission) -> None:
+        if self._ongoing is not None:
+            self._ongoing.leave(admission)
+
+    async def _refuse(self, decision: Decision, context: Any) -> NoReturn:
+        """End the call with the answer to ``decision``."""
+        told = answer(decision, show_reasons=self._engine.enforcement.show_reasons)
+        await context.abort(told.code, told.text, told.trailers)
+        raise AssertionError("abort returned")  # pragma: no cover
+
 
 class _Passing:
-    """The client's half of a stream: its messages, each decided, and the end of its credential."""
+    """A call on its way: the client's messages, each decided, and whether the call may go on.
+
+    Attributes:
+        refused: the denial, once there is one; the call to the server behind is cancelled then.
+    """
 
     def __init__(self, admission: Admission, kind: RequestType | None, context: Any, call: Any) -> None:
-        self._admission = admission
+        self.admission = admission
         self._kind = kind
         self._context = context
         self._call = call
         self.refused: Decision | None = None
 
     async def requests(self, message: Any) -> None:
-        """Pass the client's messages on, the first being ``message`` (None: not read yet, and decided without it)."""
-        needed = self._admission.needs_message
+        """Pass the client's messages on, the first being ``message``; None: it is not read yet, and need not be."""
+        needed = self.admission.needs_message
         try:
             await self._call.wait_for_connection()
             if message is None:
@@ -155,10 +184,14 @@ class _Passing:
             while message is not _EOF:
                 await self._write(message)
                 message = await self._context.read()
-                if needed and message is not _EOF:
-                    decision = self._admission.decide_next(_read(self._kind, message))
-                    if decision is not None and not decision:
-                        self._refuse(decision)
+                if message is not _EOF:
+                    refused = (
+                        self.admission.refuse_next(_read(self._kind, message))
+                        if needed
+                        else self.admission.refuse_now()
+                    )
+                    if refused is not None:
+                        self.refuse(refused)
                         return
             await self._call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError, cygrpc.InternalError):
@@ -173,34 +206,22 @@ class _Passing:
         # `call.write` would put an error of its own in the place of the status that the server has ended the call with
         await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001 - there is no public way
 
-    async def until(self, expires: float, first: Any) -> None:
-        """Decide anew when the credential ends, for as long as the answer is an allow (of the leeway, say)."""
-        while True:
-            await asyncio.sleep(max(expires - time.time(), 0.0) + _EXPIRY_SLACK)
-            decision = self._admission.decide(None if first is _EOF else _read(self._kind, first))
-            if not decision:
-                self._refuse(decision)
-                return
+    def may_go_on(self) -> bool:
+        """Whether a reply may be passed on: the credential has not ended, and no new policy takes the call back."""
+        if self.refused is None:
+            refused = self.admission.refuse_now()
+            if refused is not None:
+                self.refuse(refused)
+        return self.refused is None
 
-    def _refuse(self, decision: Decision) -> None:
+    def refuse(self, decision: Decision) -> None:
+        """End the call, with ``decision`` as the reason."""
         self.refused = decision
         self._call.cancel()
 
 
 def _read(kind: RequestType | None, data: bytes) -> object:
     return _NOT_DESCRIBED if kind is None else kind.read(data)
-
-
-def _expiry(decision: Decision) -> float | None:
-    ends = [
-        end
-        for end in (
-            decision.principal.expires_at if decision.principal else None,
-            decision.claims.expires_at if decision.claims else None,
-        )
-        if end is not None
-    ]
-    return min(ends, default=None)
 
 
 async def _guarded(context: Any, work: Awaitable[Any]) -> Any:
@@ -212,13 +233,6 @@ async def _guarded(context: Any, work: Awaitable[Any]) -> Any:
     except Exception:
         _log.exception("a call could not be passed on")
         return await context.abort(grpc.StatusCode.INTERNAL, "the call could not be passed on")
-
-
-async def refuse(decision: Decision, context: Any) -> NoReturn:
-    """End the call with the answer to ``decision``."""
-    told = answer(decision)
-    await context.abort(told.code, told.text, told.trailers)
-    raise AssertionError("abort returned")  # pragma: no cover
 
 
 async def _abort(

@@ -1,0 +1,110 @@
+"""Ongoing: the calls under way behind one interceptor, looked at again and again, so that an idle one ends in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from authz.adapters.admission import Admission
+from authz.decision.base import Decision
+
+_log = logging.getLogger("authz")
+_SLICE: Final = 256
+"""Calls that are looked at in one go on an event loop, which has other things to do."""
+
+End: TypeAlias = Callable[[Decision], object]
+"""Ends a call with the answer to a denial. Must not raise."""
+
+
+class Ongoing:
+    """The calls under way. Thread-safe.
+
+    Args:
+        interval: seconds between looks.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self._calls: dict[Admission, End] = {}
+
+    def enter(self, admission: Admission, end: End) -> None:
+        """Look at the call of ``admission`` from now on; ``end`` is called once if it is refused."""
+        self._calls[admission] = end
+
+    def leave(self, admission: Admission) -> None:
+        """Look at it no more."""
+        self._calls.pop(admission, None)
+
+    def _snapshot(self) -> list[tuple[Admission, End]]:
+        return list(self._calls.items())
+
+    def _look_at(self, calls: list[tuple[Admission, End]]) -> None:
+        for admission, end in calls:
+            try:
+                refused = admission.recheck()
+                if refused is not None and self._calls.pop(admission, None) is not None:
+                    end(refused)
+            except Exception:
+                _log.exception("a call under way could not be looked at again")
+
+
+class OngoingInThread(Ongoing):
+    """For `grpc.server`: a daemon thread looks, from the first call until the interceptor is gone."""
+
+    def __init__(self, interval: float) -> None:
+        super().__init__(interval)
+        self._lock = threading.Lock()
+        self._started = False
+
+    def enter(self, admission: Admission, end: End) -> None:
+        """See :class:`Ongoing`."""
+        super().enter(admission, end)
+        if not self._started:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._started:
+                self._started = True
+                target = weakref.ref(self)
+                threading.Thread(target=_keep_looking, args=(target,), name="authz-recheck", daemon=True).start()
+
+
+def _keep_looking(target: weakref.ref[OngoingInThread]) -> None:
+    pause = threading.Event()
+    while (ongoing := target()) is not None:
+        ongoing._look_at(ongoing._snapshot())  # noqa: SLF001 - a method of the class, but for the reference it must not hold
+        interval = ongoing.interval
+        del ongoing
+        pause.wait(interval)
+
+
+class OngoingOnLoop(Ongoing):
+    """For `grpc.aio.server`: a timer of the event loop looks, for as long as there are calls, some at a time."""
+
+    def __init__(self, interval: float) -> None:
+        super().__init__(interval)
+        self._armed = False
+
+    def enter(self, admission: Admission, end: End) -> None:
+        """See :class:`Ongoing`. To be called on the event loop."""
+        super().enter(admission, end)
+        if not self._armed:
+            self._arm(asyncio.get_running_loop())
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._armed = bool(self._calls)
+        if self._armed:
+            loop.call_later(self.interval, self._look, loop, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, left: list[tuple[Admission, End]] | None) -> None:
+        calls = self._snapshot() if left is None else left
+        self._look_at(calls[:_SLICE])
+        if len(calls) > _SLICE:
+            loop.call_soon(self._look, loop, calls[_SLICE:])
+        else:
+            self._arm(loop)

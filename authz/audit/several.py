@@ -1,0 +1,55 @@
+"""SeveralSinks: sinks that each take every record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from authz.audit.base import AuditSink
+from authz.audit.record import Record
+from authz.errors import AuditError
+
+
+class SeveralSinks:
+    """Gives each record to every sink, in their order. A record that one of them does not take is not recorded.
+
+    A failing sink keeps no record from the others: a denial is wherever it can be.
+
+    Args:
+        sinks: where the records go.
+    """
+
+    def __init__(self, sinks: Sequence[AuditSink]) -> None:
+        self._sinks = tuple(sinks)
+
+    def write(self, record: Record) -> None:
+        """See :class:`authz.audit.base.AuditSink`."""
+        failures: list[Exception] = []
+        for sink in self._sinks:
+            try:
+                sink.write(record)
+            except Exception as exc:
+                failures.append(exc)
+        if failures:
+            raise AuditError(_told("took no record", failures)) from failures[0]
+
+    def close(self) -> None:
+        """Close every sink that has a ``close``, also after one could not be closed.
+
+        Raises:
+            AuditError: a sink could not be closed.
+        """
+        failures: list[Exception] = []
+        for sink in self._sinks:
+            close = getattr(sink, "close", None)
+            try:
+                if close is not None:
+                    close()
+            except Exception as exc:
+                failures.append(exc)
+        if failures:
+            raise AuditError(_told("could not be closed", failures)) from failures[0]
+
+
+def _told(what: str, failures: Sequence[Exception]) -> str:
+    reasons = "; ".join(f"{type(failure).__name__}: {failure}" for failure in failures)
+    return f"{len(failures)} of the audit sinks {what}: {reasons}"

@@ -1,0 +1,121 @@
+"""The ``policy`` section of the configuration: who decides: a bundle, further authorizers, and a shadow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from authz.config.plugins import AUTHORIZERS, make_plugin
+from authz.decision import authorizer_for
+from authz.decision.base import Authorizer
+from authz.decision.shadow import ShadowAuthorizer
+from authz.decision.union import UnionAuthorizer
+from authz.document import Section
+from authz.engine import Policy
+from authz.errors import PolicyError
+from authz.policy.load import load_bundle
+from authz.policy.revision import Revision
+
+_log = logging.getLogger("authz.shadow")
+
+
+class PolicyMaker:
+    """Makes policies from revisions of the bundle: the first one, and one for each change of its files.
+
+    Args:
+        bundle: the folder of the bundle in force.
+        shadow: the folder of the bundle that is asked without effect.
+        plugins: authorizers that decide together with the bundle.
+        ignore_rules: the bundle's rules say nothing, only ``plugins`` do.
+    """
+
+    def __init__(
+        self,
+        bundle: Path,
+        shadow: Path | None = None,
+        plugins: Sequence[Authorizer] = (),
+        *,
+        ignore_rules: bool = False,
+    ) -> None:
+        self.bundle = bundle
+        self.shadow = shadow
+        self._plugins = tuple(plugins)
+        self._ignore_rules = ignore_rules
+
+    def load(self) -> Policy:
+        """Read the bundle, and make a policy of it.
+
+        Raises:
+            PolicyError: the bundle, not the shadow, cannot be used.
+        """
+        return self.make(load_bundle(self.bundle))
+
+    def make(self, revision: Revision) -> Policy:
+        """The policy of a ``revision`` of the bundle, beside the shadow as it is now.
+
+        Raises:
+            PolicyError: the revision cannot be evaluated.
+        """
+        rules = authorizer_for(revision)
+        authorizer = self._with_plugins(rules, revision)
+        if self.shadow is None:
+            return Policy(revision, authorizer)
+        return Policy(revision, self._shadowed(authorizer, self.shadow, slow=bool(_slow(rules))))
+
+    def _with_plugins(self, rules: Authorizer, revision: Revision) -> Authorizer:
+        if not self._plugins:
+            return rules
+        return UnionAuthorizer(rules, self._plugins, revision.id, ignore_rules=self._ignore_rules)
+
+    def _shadowed(self, first: Authorizer, folder: Path, *, slow: bool) -> Authorizer:
+        """``first`` beside the shadow in ``folder``, or alone if that cannot be used: it is only a shadow."""
+        try:
+            revision = load_bundle(folder)
+            rules = authorizer_for(revision)
+        except PolicyError as exc:
+            _log.warning("the shadow policy is not asked, its bundle is refused:\n%s", exc)
+            return first
+        except Exception:
+            _log.exception("the shadow policy in %s is not asked", folder)
+            return first
+        why = _slow(rules)
+        if why and not slow:
+            # asking it would make every call wait, which is an effect
+            _log.warning("the shadow policy is not asked, it would slow calls down: %s", why)
+            return first
+        return ShadowAuthorizer(first, self._with_plugins(rules, revision), revision.id)
+
+
+def _slow(rules: Authorizer) -> str:
+    """Why the rules are evaluated one by one; empty if they are not."""
+    return "; ".join(map(str, getattr(rules, "slow", ())))
+
+
+def read_policy(section: Section) -> PolicyMaker:
+    """Read the section ``policy``. The bundles that it names are not read yet.
+
+    Raises:
+        ConfigError: with the place of what cannot be used and what to write instead.
+    """
+    bundle = section.file("bundle")
+    if not bundle.is_dir():
+        raise section.refuse("bundle", f"there is no folder {bundle}", "name the folder of a policy bundle")
+    plugins = []
+    for entry in section.sections("authorizers", ()):
+        plugins.append(make_plugin(entry, AUTHORIZERS))
+        entry.close()
+    ignore_rules = section.boolean("ignore_rules", False)
+    if ignore_rules and not plugins:
+        raise section.refuse("ignore_rules", "without the rules nobody decides", "name `authorizers`, or remove it")
+    shadow = section.section("shadow", None)
+    folder = None
+    if shadow is not None:
+        folder = shadow.file("bundle")
+        shadow.close()
+        if folder == bundle:
+            raise shadow.refuse("bundle", "the shadow is the bundle in force", "name the folder of another bundle")
+        if ignore_rules:
+            raise section.refuse("shadow", "where rules are ignored, a shadow's are, too", "remove one of the two")
+    section.close()
+    return PolicyMaker(bundle, folder, plugins, ignore_rules=ignore_rules)

@@ -1,0 +1,236 @@
+"""Index: the rules of a policy, found by what a request asks instead of by a scan.
+
+What a rule says in each field that the matcher asks about is a key: first the field with the most different values (the
+namespace, as a rule), then the subject, then whatever else there is. A request leads to a few keys, whatever the number
+of rules.
+"""
+
+from __future__ import annotations
+
+import ast
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Final
+
+from casbin.model import FunctionMap
+
+from authz.decision.rules import ALLOW, Rules, decides, resolve
+from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
+from authz.policy.matcher import parse_matcher
+
+Cell = Mapping[int, int | tuple[int, ...]]
+"""Number of what else a rule says -> the rules that say so."""
+Inner = Mapping[str, Cell]
+"""Subject -> cell."""
+_BRANCHES_LIMIT: Final = 16
+_ALL: Final = ("",)
+
+
+class Index:
+    """The rules of ``rules``, by what the matcher asks of them.
+
+    Attributes:
+        slow: why the rules that are found must still be evaluated by Casbin; empty: they need not be.
+        branches: one for each alternative of a matcher that is a chain of ``||``.
+        effects: for each rule, ALLOW, DENY or NEITHER.
+        lines: for each rule, which line of the policy it is.
+    """
+
+    __slots__ = ("_condition", "_effect", "_empty", "_rows", "branches", "effects", "lines", "slow")
+
+    def __init__(self, rules: Rules) -> None:
+        tree = parse_matcher(rules.model)
+        functions = FunctionMap.load_function_map().get_functions()
+        language = Language(rules.model.request, rules.model.policies["p"], rules.roles, functions)
+        alternatives = [tree]
+        if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.Or) and len(tree.values) <= _BRANCHES_LIMIT:
+            alternatives = tree.values
+        self.branches = [Branch(language, each, rules) for each in alternatives]
+        self.slow = "; ".join(dict.fromkeys(branch.slow for branch in self.branches if branch.slow))
+        self.effects = rules.effects
+        self.lines = array("I", rules.lines)
+        self._effect = rules.model.effect
+        self._rows: Sequence[Row] = rules.rows
+        self._condition: Condition | None = None if self.slow else language.condition(tree)
+        self._empty = ("",) * len(rules.model.policies["p"])
+
+    def forget_rows(self) -> None:
+        """Let go of the rules' fields where no branch needs them again."""
+        if not self.slow and all(branch.total for branch in self.branches):
+            self._rows = ()
+            for branch in self.branches:
+                branch.forget_rows()
+
+    def found(self, request: Request) -> Sequence[int]:
+        """The rules that match ``request``, ascending; with ``slow``, all that match and perhaps some that do not.
+
+        Raises:
+            Exception: whatever one of Casbin's functions raises for this request, if Casbin would get that far.
+        """
+        try:
+            if len(self.branches) == 1:
+                return sorted(self.branches[0].found(request))
+            return sorted({rule for branch in self.branches for rule in branch.found(request)})
+        except Exception:
+            # A function refused a value that Casbin, rule by rule and from left to right, may never show to it.
+            if self._condition is None:
+                return range(len(self.effects))
+            if not self._rows:
+                raise
+            return self._scanned(request, self._condition)
+
+    def _scanned(self, request: Request, condition: Condition) -> list[int]:
+        found = []
+        for rule, row in enumerate(self._rows):
+            if condition(request, row):
+                found.append(rule)
+                if decides(self._effect, self.effects[rule]):
+                    break
+        return found
+
+    def decide(self, request: Request) -> tuple[int, int]:
+        """What Casbin's ``enforce`` would say: ALLOW, DENY or NEITHER, and the rule that says so (-1: none).
+
+        Raises:
+            Exception: whatever one of Casbin's functions raises for this request.
+        """
+        if not self.effects and self._condition is not None:
+            # Without any rule, Casbin asks the matcher about one whose fields are all empty.
+            return resolve(self._effect, [0] if self._condition(request, self._empty) else [], bytes((ALLOW,)))
+        return resolve(self._effect, self.found(request), self.effects)
+
+
+class Branch:
+    """One alternative of a matcher.
+
+    Attributes:
+        slow: why the rules found must still be evaluated by Casbin, or empty.
+        total: whether the rules' fields are never looked at again.
+        selectors: position of a rule's field -> what finds its values.
+        outer: the field that is looked up first; -1: there is none.
+        inner: the field that is looked up second, the subject's if there is one; -1: there is none.
+        rest: the fields that are looked up last, together.
+        cells: value of ``outer`` -> value of ``inner`` -> number of the values of ``rest`` -> rules.
+    """
+
+    __slots__ = (
+        "_filters",
+        "_guards",
+        "_numbers",
+        "_rows",
+        "cells",
+        "inner",
+        "outer",
+        "rest",
+        "selectors",
+        "slow",
+        "total",
+    )
+
+    def __init__(self, language: Language, node: ast.expr, rules: Rules) -> None:
+        self._rows: Sequence[Row] = rules.rows
+        self.slow = ""
+        self.selectors: dict[int, Selector] = {}
+        self._guards: list[Condition] = []
+        self._filters: list[Condition] = []
+        values: dict[int, dict[str, None]] = {}
+        for part in _conjunction(node):
+            fields = language.fields(part)[1]
+            try:
+                if len(fields) == 1:
+                    (field,) = fields
+                    if field not in values:
+                        values[field] = dict.fromkeys([row[field] for row in rules.rows])
+                    selector = language.selector(part, values[field].keys())
+                    before = self.selectors.get(field)
+                    self.selectors[field] = Both(before, selector) if before else selector
+                else:
+                    (self._filters if fields else self._guards).append(language.condition(part))
+            except NotCompilable as exc:
+                self.slow = f"{self.slow}; {exc}" if self.slow else str(exc)
+        self.total = not self._filters and not self.slow and not any(each.raises for each in self.selectors.values())
+        subject = rules.model.request.index("sub") if "sub" in rules.model.request else -1
+        left = sorted(self.selectors, key=lambda field: len(values[field]))
+        self.inner = next((field for field in left if subject in self.selectors[field].uses), -1)
+        left = [field for field in left if field != self.inner]
+        self.outer = left.pop() if left else -1
+        self.rest = sorted(left)
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self.cells = self._cells(rules.rows)
+
+    def _cells(self, rows: Sequence[Row]) -> dict[str, Inner]:
+        cells: dict[str, dict[str, dict[int, int | tuple[int, ...]]]] = {}
+        outer, inner, rest, numbers = self.outer, self.inner, self.rest, self._numbers
+        for rule, row in enumerate(rows):
+            at = row[outer] if outer >= 0 else ""
+            names = cells.get(at)
+            if names is None:
+                names = cells[at] = {}
+            name = row[inner] if inner >= 0 else ""
+            cell = names.get(name)
+            if cell is None:
+                cell = names[name] = {}
+            values = tuple([row[field] for field in rest])
+            key = numbers.setdefault(values, len(numbers))
+            before = cell.setdefault(key, rule)
+            if before is not rule:
+                cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
+        return dict(cells)
+
+    @property
+    def has_guards(self) -> bool:
+        """Whether there are conditions on the request alone."""
+        return bool(self._guards)
+
+    def forget_rows(self) -> None:
+        """Let go of the rules' fields."""
+        self._rows = ()
+
+    def names_at(self, request: Request) -> list[Inner]:
+        """What ``outer`` leads to."""
+        values = self.selectors[self.outer].find(request) if self.outer >= 0 else _ALL
+        return [names for value in values if (names := self.cells.get(value)) is not None]
+
+    def keys_of(self, request: Request) -> list[int]:
+        """The numbers to look up last."""
+        ways = product(*[self.selectors[field].find(request) for field in self.rest])
+        return [number for values in ways if (number := self._numbers.get(values)) is not None]
+
+    def found(self, request: Request) -> Collection[int]:
+        """The rules that match ``request``, in no order; with ``slow``, perhaps more."""
+        if self._guards and not all(guard(request, ()) for guard in self._guards):
+            return ()
+        if not self.selectors:
+            rules: Collection[int] = range(len(self._rows))
+        else:
+            wanted = frozenset(self.selectors[self.inner].find(request) if self.inner >= 0 else _ALL)
+            keys = self.keys_of(request)
+            rules = [rule for names in self.names_at(request) for rule in rules_for(names, wanted, keys)]
+        if not self._filters:
+            return rules
+        rows, filters = self._rows, self._filters
+        return [rule for rule in rules if all(each(request, rows[rule]) for each in filters)]
+
+
+def rules_for(names: Inner, wanted: Collection[str], keys: Sequence[int]) -> Iterator[int]:
+    """The rules in ``names`` for one of the subjects ``wanted`` and one of ``keys``."""
+    for name in names.keys() & wanted:
+        cell = names[name]
+        for key in keys:
+            rule = cell.get(key)
+            if rule is None:
+                continue
+            if isinstance(rule, tuple):
+                yield from rule
+            else:
+                yield rule
+
+
+def _conjunction(node: ast.expr) -> Iterator[ast.expr]:
+    """The conditions that ``node`` joins by ``&&``."""
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+        for part in node.values:
+            yield from _conjunction(part)
+    else:
+        yield node

@@ -1,0 +1,56 @@
+"""Memory: a dictionary that never grows beyond a bound, and that is read without a lock."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, Generic, TypeVar
+
+_AT_A_TIME: Final = 8
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Memory(Generic[K, V]):
+    """Two generations of at most ``limit`` entries each: when the young one is full, it becomes the former one.
+
+    Whatever is used in the meantime is carried over, so that a burst of what is asked once does not push out what is
+    asked all the time. A generation that is given up is taken apart a few entries at a time, so that no single call
+    pays for it.
+
+    Attributes:
+        young: the entries to look into first, with a plain ``get``. Replaced as a whole: do not hold on to it.
+    """
+
+    __slots__ = ("_former", "_given_up", "_limit", "_lock", "young")
+
+    def __init__(self, limit: int) -> None:
+        self.young: dict[K, V] = {}
+        self._former: dict[K, V] = {}
+        self._given_up: dict[K, V] = {}
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._former) + len(self._given_up)
+
+    def recall(self, key: K) -> V | None:
+        """What is kept for ``key``."""
+        value = self.young.get(key)
+        if value is None and self._former:
+            value = self._former.get(key)
+            if value is not None:
+                self.keep(key, value)
+        return value
+
+    def keep(self, key: K, value: V) -> None:
+        """Keep ``value`` for ``key``, for a while."""
+        with self._lock:
+            if len(self.young) >= self._limit:
+                self._given_up = self._former
+                self._former = self.young
+                self.young = {}
+            self.young[key] = value
+            if self._given_up:
+                for _ in range(min(_AT_A_TIME, len(self._given_up))):
+                    self._given_up.popitem()

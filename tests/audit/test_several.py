@@ -1,0 +1,57 @@
+"""Several sinks: all must take the record, and a failing one keeps it from none of the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from authz.audit.record import Record
+from authz.audit.several import SeveralSinks
+from authz.call import Call
+from authz.decision.base import Decision, Effect
+from authz.errors import AuditError
+from authz.reason import Reason
+from authz.testing import RecordingSink
+
+DECISION = Decision(Effect.DENY, Reason.NO_RULE, None, "", None, None, "id")
+RECORD = Record(DECISION, Call("/shop.Orders/Get", ("acme",)), 0, 0)
+
+
+class Closing(RecordingSink):
+    """A sink with an end."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
+        self.closed = False
+        self.failure = failure
+
+    def close(self) -> None:
+        self.closed = True
+        if self.failure is not None:
+            raise self.failure
+
+
+def test_every_sink_takes_the_record() -> None:
+    sinks = [RecordingSink(), RecordingSink()]
+    SeveralSinks(sinks).write(RECORD)
+    assert [len(sink.records) for sink in sinks] == [1, 1]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+@pytest.mark.parametrize("failure", [AuditError("full"), OSError(28, "no space"), ValueError("bug")])
+def test_one_that_does_not_take_it_fails_the_record_and_the_others_still_have_it(
+    failing: int, failure: Exception
+) -> None:
+    sinks = [RecordingSink(), RecordingSink(), RecordingSink()]
+    sinks[failing].fail = failure
+    with pytest.raises(AuditError, match=r"1 of the audit sinks took no record: .*(full|no space|bug)"):
+        SeveralSinks(sinks).write(RECORD)
+    assert [len(sink.records) for sink in sinks] == [int(index != failing) for index in range(3)]
+
+
+def test_all_are_closed_also_after_one_that_cannot_be() -> None:
+    first, last = Closing(OSError("stuck")), Closing()
+    with pytest.raises(AuditError, match="1 of the audit sinks could not be closed: OSError: stuck"):
+        SeveralSinks([first, RecordingSink(), last]).close()
+    assert first.closed
+    assert last.closed
+    SeveralSinks([last, RecordingSink()]).close()
