@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias
@@ -27,6 +28,7 @@ _HOP: Final = frozenset(
 _IDENTITY: Final = ("x-authz-", "x-forwarded-client-cert", "x-forwarded-user", "x-forwarded-email", "x-remote-user")
 _PASSED: Final = frozenset({"grpc-trace-bin", "grpc-tags-bin"})
 _REMEMBERED: Final = 10_000
+_KEY: Final = re.compile(r"[0-9a-z_.-]{1,256}")
 _VISIBLE: Final = "!#$&'()*+,/:;=?@[]~-._|"
 
 
@@ -57,9 +59,16 @@ class Outgoing:
             incoming: what the client sent.
             decision: the allow.
             namespaces: in which the call was allowed.
+
+        Raises:
+            ValueError: an entry's value is no text that metadata may hold; the text is for the client.
         """
         seen = self._seen
         pairs = [pair for pair in incoming if (seen[pair[0]] if pair[0] in seen else self._passes(pair[0]))]
+        for key, value in pairs:
+            # gRPC would neither send it nor say so: the call would hang
+            if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+                raise ValueError(f"the value of the metadata entry {key} is not printable ASCII")
         pairs += self.identity(decision, namespaces)
         return pairs
 
@@ -84,7 +93,8 @@ class Outgoing:
 
     def _passes(self, key: str) -> bool:
         passes = (
-            key not in self._exact
+            _KEY.fullmatch(key) is not None
+            and key not in self._exact
             and not key.startswith(self._prefixes)
             and (not key.startswith(("grpc-", ":")) or key in _PASSED)
         )

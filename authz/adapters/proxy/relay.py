@@ -79,7 +79,7 @@ class Relay(grpc.GenericRpcHandler):
         decision = admission.decide(kind.read(request) if admission.needs_message else None)
         if not decision:
             await self._refuse(decision, context)
-        call = self._call(self._channels.unary(method), decision, admission, context, request)
+        call = await self._call(self._channels.unary(method), decision, admission, context, request)
         passing = self._enter(_Passing(admission, kind, context, call))
         try:
             initial = await call.initial_metadata()
@@ -113,7 +113,7 @@ class Relay(grpc.GenericRpcHandler):
         decision = admission.decide(None if first in (None, _EOF) else _read(kind, first))
         if not decision:
             await self._refuse(decision, context)
-        call = self._call(self._channels.stream(method), decision, admission, context)
+        call = await self._call(self._channels.stream(method), decision, admission, context)
         passing = self._enter(_Passing(admission, kind, context, call))
         requests = asyncio.create_task(passing.requests(first))
         try:
@@ -140,8 +140,11 @@ class Relay(grpc.GenericRpcHandler):
             await _abort(context, decision, code, details, trailers, why)
         context.set_trailing_metadata(_trailers(trailers, decision))
 
-    def _call(self, make: Any, decision: Decision, admission: Admission, context: Any, *request: bytes) -> Any:
-        metadata = self._outgoing.make(context.invocation_metadata() or (), decision, admission.admitted)
+    async def _call(self, make: Any, decision: Decision, admission: Admission, context: Any, *request: bytes) -> Any:
+        try:
+            metadata = self._outgoing.make(context.invocation_metadata() or (), decision, admission.admitted)
+        except ValueError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         return make(*request, timeout=context.time_remaining(), metadata=tuple(metadata))
 
     def _enter(self, passing: _Passing) -> _Passing:
