@@ -10,6 +10,7 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "authn": "tokens and certificates, beside PyJWT",
     "interceptor": "a server with the interceptor beside one with an interceptor that does nothing",
 }
 

@@ -69,6 +69,7 @@ class Admission:
         "_policy",
         "_span",
         "_trace",
+        "refused",
     )
 
     def __init__(self, engine: Engine, method: str, context: Context) -> None:
@@ -90,6 +91,8 @@ class Admission:
         self._trace, self._span = read_traceparent(parents) if parents else ("", "")
         self._admitted: frozenset[str | None] = frozenset()  # replaced, not changed: another thread may be reading it
         self._ends = math.inf
+        self.refused: Decision | None = None
+        """The denial that a further message met, whatever the handler made of that."""
 
     @property
     def needs_message(self) -> bool:
@@ -114,20 +117,19 @@ class Admission:
 
     def refuse_next(self, message: object) -> Decision | None:
         """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
-        refused = self.refuse_now()
-        if refused is not None:
-            return refused
-        call = self._read(message)
-        if call.unreadable is None and self._admitted.issuperset(call.namespaces):
-            return None
-        decision = self._check(call)
-        return None if decision else decision
+        self.refused = self.refuse_now()
+        if self.refused is None:
+            call = self._read(message)
+            if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
+                decision = self._check(call)
+                self.refused = None if decision else decision
+        return self.refused
 
     def refuse_now(self) -> Decision | None:
         """The denial, if the credential has ended or a new policy takes the call back; costs next to nothing if not."""
-        if time.time() < self._ends and self._engine.policy is self._policy:
-            return None
-        return self._again(self._engine.policy)
+        if self.refused is None and (time.time() >= self._ends or self._engine.policy is not self._policy):
+            return self._again(self._engine.policy)
+        return self.refused
 
     def recheck(self) -> Decision | None:
         """As :meth:`refuse_now`, and looks at the credential itself: it may have been revoked."""

@@ -71,6 +71,12 @@ class SigningKey:
         named = {} if self.key_id is None else {"kid": self.key_id}
         return {**public, **named, "use": "sig", "alg": self.algorithm}
 
+    def private_jwk(self) -> dict[str, Any]:
+        """Both halves as a JSON web key, for a test's own issuer."""
+        private: dict[str, Any] = _ALGORITHMS[self.algorithm].to_jwk(self.private_key, as_dict=True)
+        private.pop("key_ops", None)
+        return {**private, **self.jwk()}
+
     def public_pem(self) -> bytes:
         """The public half in PEM."""
         pem: bytes = self.private_key.public_key().public_bytes(
@@ -145,7 +151,8 @@ class TokenMinter:
 
 
 def _json(members: Mapping[str, object]) -> bytes:
-    return json.dumps({name: value for name, value in members.items() if value is not None}).encode("utf-8")
+    present = {name: value for name, value in members.items() if value is not None}
+    return json.dumps(present, separators=(",", ":")).encode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
