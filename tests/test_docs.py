@@ -100,6 +100,12 @@ def run_section(body: str, folder: Path) -> None:
     run_config(others + body, folder)
 
 
+def run_in_authn(body: str, folder: Path) -> None:
+    """Lines of the section `authn`."""
+    lines = "".join(f"  {line}\n" for line in body.splitlines())
+    run_config(README_CONFIG.replace("authn:\n", "authn:\n" + lines), folder)
+
+
 def run_metrics(body: str, folder: Path) -> None:
     """In a process of its own, since a process has one provider; on a port that is free."""
     (folder / "authz.yaml").write_text(README_CONFIG + "telemetry: {}\n")
@@ -159,6 +165,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("python", "test_orders.py"): run_tests_of_service,
     ("python", "metrics.py"): run_metrics,
     ("yaml", "authz.yaml"): run_config,
+    ("yaml", "authz.yaml authn.failure_limit"): run_in_authn,
     ("yaml", "authz.yaml policy"): run_section,
     ("yaml", "authz.yaml telemetry"): run_section,
     ("yaml", "catalogue.yaml"): run_catalogue,
