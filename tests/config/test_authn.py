@@ -192,7 +192,7 @@ def test_mistakes(folder: Path, there: str, instead: str, message: str) -> None:
     ("text", "message"),
     [
         ("leeway: 10s", "nobody can be proven"),
-        (WHOLE[: WHOLE.index("mtls:")] + "combine: jwt\n", "`combine` needs both"),
+        (WHOLE[: WHOLE.index("mtls:")] + "combine: jwt\n", "`combine` needs both tokens"),
         (
             "issuers:\n"
             + "".join(
