@@ -80,6 +80,7 @@ class Call:
         peer: address of the caller as the transport gives it, for the record only.
         user_agent: as the caller says, for the record only.
         trace_id: W3C trace id (32 hex digits), for the record only.
+        span_id: id of the caller's span in that trace (16 hex digits), for the record only.
     """
 
     method: str
@@ -88,3 +89,4 @@ class Call:
     peer: str = ""
     user_agent: str = ""
     trace_id: str = ""
+    span_id: str = ""

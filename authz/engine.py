@@ -60,6 +60,14 @@ class Authentication(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Is told of each decision after it was recorded, such as for metrics. It has no say in it."""
+
+    def observe(self, decision: Decision, call: Call, elapsed_ns: int) -> None:
+        """Take note of ``decision`` on ``call``, which took ``elapsed_ns``. What it raises is logged, and no more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """What the rooms said: a verdict, with the caller as far as one is proven."""
@@ -80,6 +88,7 @@ class Engine:
         policy: the policy in force, until :meth:`adopt` is given another.
         sink: where the records go.
         enforcement: the operator's choices, for the adapters.
+        observers: are told of each decision.
     """
 
     def __init__(
@@ -89,11 +98,13 @@ class Engine:
         policy: Policy,
         sink: AuditSink,
         enforcement: Enforcement | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self._authentication = authentication
         self._mapper = mapper
         self._policy = policy
         self._sink = sink
+        self._observers = tuple(observers)
         self.enforcement = enforcement or Enforcement()
         self.reads_certificates = authentication.reads_certificates
         authentication.start()
@@ -226,12 +237,21 @@ class Engine:
                 lost = Verdict(
                     Effect.DENY, Reason.AUDIT_UNAVAILABLE, verdict.rule, verdict.revision, verdict.namespace, detail
                 )
-                return _decision(lost, answer, decision.audit_id)
+                decision = _decision(lost, answer, decision.audit_id)
+        for observer in self._observers:
+            try:
+                observer.observe(decision, call, time.perf_counter_ns() - began)
+            except Exception:
+                _log.exception("the decision %s could not be observed", decision.audit_id)
         return decision
 
     def close(self) -> None:
         """Stop what runs in the background, and close the audit log. A check after this is refused."""
         self._authentication.close()
+        for observer in self._observers:
+            end = getattr(observer, "close", None)
+            if end is not None:
+                end()
         close = getattr(self._sink, "close", None)
         if close is not None:
             close()

@@ -80,6 +80,7 @@ class Record:
             "peer": clean(call.peer),
             "user_agent": clean(call.user_agent),
             "trace_id": clean(call.trace_id),
+            "span_id": clean(call.span_id),
             "grpc_code": decision.reason.status,
             "eval_us": self.elapsed_ns // 1000,
             "truncated": len(call.namespaces) > _LIST_LIMIT or len(call.method) > _TEXT_LIMIT,

@@ -64,6 +64,11 @@ class CertificateAuthenticator:
         self._revocations = revocations
         self._proven: Memory[bytes, _Proven] = Memory(remembered)
 
+    @property
+    def memory(self) -> Memory[bytes, _Proven]:
+        """What is remembered, for metrics."""
+        return self._proven
+
     def authenticate(self, credential: Credential, now: float) -> Principal | None:
         """Prove a :class:`ClientCertificate`. See :class:`authz.authn.base.Authenticator`."""
         if not isinstance(credential, ClientCertificate):

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -111,6 +111,13 @@ class Authentication:
     def reads_certificates(self) -> bool:
         """Whether a client certificate counts as a credential."""
         return self._certificates is not None
+
+    @property
+    def caches(self) -> Mapping[str, Memory[Any, Any]]:
+        """What is remembered, by what it is, for metrics."""
+        parts = {"tokens": self._tokens, "certificates": self._certificates}
+        memories = {name: getattr(part, "memory", None) for name, part in parts.items()}
+        return {"pairs": self._pairs} | {name: memory for name, memory in memories.items() if memory is not None}
 
     @property
     def refusals(self) -> Mapping[Reason, int]:

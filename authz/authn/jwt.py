@@ -58,6 +58,11 @@ class TokenAuthenticator:
         self.revocations = revocations or _NeverRevoked()
         self._proven: Memory[bytes, _Proven] = Memory(remembered)
 
+    @property
+    def memory(self) -> Memory[bytes, tuple[Principal, float, Issuer, KeySet]]:
+        """What is remembered, for metrics."""
+        return self._proven
+
     def authenticate(self, credential: Credential, now: float) -> Principal | None:
         """Prove a :class:`BearerToken`. See :class:`authz.authn.base.Authenticator`."""
         if not isinstance(credential, BearerToken):

@@ -1,4 +1,4 @@
-"""Testing: what an application's own tests need: tokens, keys and certificates of an issuer that exists only there.
+"""Credentials of an issuer and an authority that exist only in a test: keys, tokens, certificates.
 
 minter = TokenMinter(issuer="https://issuer.test", audience="orders")
 minter.write_jwks(tmp_path / "jwks.json")
@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from jwt.algorithms import get_default_algorithms
 
-from authz.audit.record import Record
 from authz.authn import base64url
 
 _ALGORITHMS = get_default_algorithms()
@@ -307,22 +306,3 @@ class CertificateAuthority:
             ),
             self.pem,
         )
-
-
-class RecordingSink:
-    """An audit sink that keeps its records in a list, as the objects that a log would hold as lines.
-
-    Attributes:
-        records: one dictionary for each record, oldest first.
-        fail: set it to an exception, and every further write raises that.
-    """
-
-    def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.fail: Exception | None = None
-
-    def write(self, record: Record) -> None:
-        """Keep ``record``."""
-        if self.fail is not None:
-            raise self.fail
-        self.records.append(json.loads(record.to_json(len(self.records) + 1, "test")))
