@@ -115,7 +115,7 @@ class Authentication:
     @property
     def caches(self) -> Mapping[str, Memory[Any, Any]]:
         """What is remembered, by what it is, for metrics."""
-        parts = {"tokens": self._tokens, "certificates": self._certificates}
+        parts = {"tokens": self.tokens, "certificates": self._certificates}
         memories = {name: getattr(part, "memory", None) for name, part in parts.items()}
         return {"pairs": self._pairs} | {name: memory for name, memory in memories.items() if memory is not None}
 
