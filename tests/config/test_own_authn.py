@@ -137,6 +137,12 @@ def test_a_mapper_stays_below_the_ceiling(folder: Path) -> None:
     assert len(claims.notes) == 4
 
 
+def test_a_mapper_may_refuse_the_caller(folder: Path) -> None:
+    with pytest.raises(MappingError) as caught:
+        mapped(folder, "(_ for _ in ()).throw(__import__('authz').errors.MappingError('claims_malformed', 'x'))")
+    assert caught.value.reason == "claims_malformed"
+
+
 def test_a_mapper_may_end_the_roles_earlier(folder: Path) -> None:
     assert mapped(folder, "Claims(p, expires_at=7.0)").expires_at == 7.0
 
