@@ -86,20 +86,24 @@ def test_the_whole_section(folder: Path) -> None:
     authn.authentication.close()
 
 
+FETCHED = """\
+{jwks_url: {url: 'http://idp.internal/keys', allow_insecure_http: true, refresh: 1m, max_stale: 1h, timeout: 1s,
+    unknown_kid_cooldown: 5s, ca_file: prod.pem}}"""
+LIMITS = """\
+  allow_missing_typ: true
+  max_lifetime: 1h
+  leeway: 1s
+  require: [{claim: hd, equals: a}, {claim: acr, one_of: [b]}, {claim: amr, has: mfa}, {claim: sub, match: '[a-z]+'},
+    {claim: mail_ok, is: true}, {claim: jti, present: true}]"""
+MORE = """\
+map: spiffe
+  intermediates_file: corp2.pem
+  conditions: [{field: O, present: true}]"""
+
+
 def test_every_setting_of_the_rest(folder: Path) -> None:
-    text = WHOLE.replace(
-        "{jwks_file: jwks.json}",
-        "{jwks_url: {url: 'http://idp.internal/keys', allow_insecure_http: true, refresh: 1m, max_stale: 1h, timeout: 1s,"
-        " unknown_kid_cooldown: 5s, ca_file: prod.pem}}",
-    )
-    text = text.replace(
-        "  typ: [at+jwt, JWT]",
-        "  allow_missing_typ: true\n  max_lifetime: 1h\n  leeway: 1s\n  require: [{claim: hd, equals: a}, {claim: acr, one_of: [b]},"
-        " {claim: amr, has: mfa}, {claim: sub, match: '[a-z]+'}, {claim: mail_ok, is: true}, {claim: jti, present: true}]",
-    )
-    text = text.replace(
-        "map: spiffe", "map: spiffe\n  intermediates_file: corp2.pem\n  conditions: [{field: O, present: true}]"
-    )
+    text = WHOLE.replace("{jwks_file: jwks.json}", FETCHED)
+    text = text.replace("  typ: [at+jwt, JWT]", LIMITS).replace("map: spiffe", MORE)
     (folder / "corp2.pem").write_bytes(CertificateAuthority("Middle", parent=CA).pem)
     authentication, _ = read(folder, text + "startup: 1s\nremembered: 9\n")
     assert [status.name for status in authentication.keys] == ["corp"]
