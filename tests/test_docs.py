@@ -126,7 +126,9 @@ def run_plugins(body: str, folder: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(lines))
     authn = README_CONFIG[README_CONFIG.index("authn:\n") :]
     (folder / "authz.yaml").write_text(body + authn)
-    program = "import authz\nwith authz.load_config('authz.yaml') as engine: print(engine.check(authz.Call('/a.B/C')).reason)"
+    program = (
+        "import authz\nwith authz.load_config('authz.yaml') as engine: print(engine.check(authz.Call('/a.B/C')).reason)"
+    )
     paths = os.pathsep.join(map(str, [ROOT, ROOT / "examples" / "plugin", folder]))
     command, env = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)

@@ -10,9 +10,12 @@ import grpc
 import pytest
 
 import authz
+from authz.authn.base import Principal
+from authz.authn.chain import Authentication, Combine
 from authz.authn.failure_limit import FailureLimit
+from authz.authn.plugin import FirstAuthenticator
 from authz.call import Call
-from authz.credentials import BearerToken, ClientCertificate, Credentials, MalformedCredential
+from authz.credentials import BearerToken, ClientCertificate, Credential, Credentials, MalformedCredential
 from authz.engine import Engine
 from authz.errors import ConfigError
 from authz.reason import Reason
@@ -63,6 +66,29 @@ def test_a_caller_who_is_known_passes_beside_the_one_who_guesses(engine: Engine,
     reasons(engine, [BAD], 5)
     assert reasons(engine, [known], 3) == ["allowed"] * 3
     assert reasons(engine, [known, BAD], 1) == ["peer_limited"]
+
+
+def test_certificates_and_several_authenticators_are_recognized_too() -> None:
+    class Silent:
+        def authenticate(self, credential: Credential, now: float) -> Principal | None:
+            return None
+
+    class Knows(Silent):
+        def __init__(self, known: Credential) -> None:
+            self.known = known
+
+        def remembers(self, credential: Credential) -> bool:
+            return credential == self.known
+
+    known, certificate = BearerToken("known"), ClientCertificate(b"known")
+    chain = Authentication(FirstAuthenticator([Silent(), Knows(known)]), Knows(certificate), combine=Combine.JWT)
+    assert chain.recognizes([known, certificate])
+    assert not chain.recognizes([known, ClientCertificate(b"other")])
+    assert not chain.recognizes([BAD, certificate])
+    assert not chain.recognizes([known, MalformedCredential(Reason.CREDENTIAL_REPEATED, "2 entries")])
+    assert not Authentication(Silent()).recognizes([known])
+    # where certificates are no credentials, one says nothing for or against
+    assert Authentication(Knows(known)).recognizes([known, ClientCertificate(b"other")])
 
 
 def test_who_shows_nothing_is_neither_counted_nor_limited(engine: Engine) -> None:

@@ -42,4 +42,4 @@ class ApiKeys:
 def make(options: Section, name: str, prefix: str) -> ApiKeys:
     """The entry point: ``options: {file: ...}``, a file of lines ``<sha256> <owner>``."""
     lines = options.file("file").read_text(encoding="utf-8").splitlines()
-    return ApiKeys(name, prefix, dict(line.split(" ", 1) for line in lines if line))  # type: ignore[arg-type]
+    return ApiKeys(name, prefix, dict(line.split(" ", 1) for line in lines if line))
