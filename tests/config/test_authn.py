@@ -105,7 +105,9 @@ def test_every_setting_of_the_rest(folder: Path) -> None:
     text = WHOLE.replace("{jwks_file: jwks.json}", FETCHED)
     text = text.replace("  typ: [at+jwt, JWT]", LIMITS).replace("map: spiffe", MORE)
     (folder / "corp2.pem").write_bytes(CertificateAuthority("Middle", parent=CA).pem)
-    authentication, _ = read(folder, text + "startup: 1s\nremembered: 9\n")
+    proxy = "user:prod:spiffe://prod.example.org/envoy"
+    authentication, _ = read(folder, text + f"startup: 1s\nremembered: 9\nforwarded: {{peers: ['{proxy}']}}\n")
+    assert authentication.forwarders == {proxy}
     assert [status.name for status in authentication.keys] == ["corp"]
 
 
@@ -208,6 +210,8 @@ MISTAKES: list[tuple[str, str, str]] = [
     ),
     ("{jwks_file: jwks.json}", "{jwks_url: {url: 'https://x/keys', refrsh: 1d}}", "did you mean `refresh`"),
     ("{jwks_file: jwks.json}", "{discovery: {timeout: 2h}}", "write a duration"),
+    ("leeway: 10s", "forwarded: {peers: ['user:corp:alice']}", "is no principal of `mtls`"),
+    ("leeway: 10s", "forwarded: {peer: ['user:prod:x']}", "peers` is missing"),
     ("leeway: 10s", "revocations: absent", "absent: cannot be read"),
     ("leeway: 10s", "revocations: jwks.json", "cannot be revoked"),
     ("issuer: https://idp.corp.example", "issuer: 'https://idp .example'", "`issuer` has a blank"),
