@@ -21,7 +21,10 @@ import grpc
 import pytest
 
 import authz
+from authz import document
 from authz.admin.test import run_tests
+from authz.config.authn import read_authn
+from authz.errors import ConfigError
 from authz.policy.load import load_bundle
 from examples.orders.keys import make_keys
 
@@ -100,6 +103,13 @@ def run_section(body: str, folder: Path) -> None:
     run_config(others + body, folder)
 
 
+def run_authn(body: str, folder: Path) -> None:
+    """The section is read, and nothing that it names is asked for keys."""
+    (folder / "keys" / "revoked.txt").write_text("subject corp mallory\n")
+    (folder / "authz.yaml").write_text(body)
+    read_authn(document.load(folder / "authz.yaml", ConfigError).section("authn"))
+
+
 def run_metrics(body: str, folder: Path) -> None:
     """In a process of its own, since a process has one provider; on a port that is free."""
     (folder / "authz.yaml").write_text(README_CONFIG + "telemetry: {}\n")
@@ -159,6 +169,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("python", "test_orders.py"): run_tests_of_service,
     ("python", "metrics.py"): run_metrics,
     ("yaml", "authz.yaml"): run_config,
+    ("yaml", "authz.yaml authn"): run_authn,
     ("yaml", "authz.yaml policy"): run_section,
     ("yaml", "authz.yaml telemetry"): run_section,
     ("yaml", "catalogue.yaml"): run_catalogue,
