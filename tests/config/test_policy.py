@@ -264,7 +264,7 @@ def test_a_shadow_that_would_make_calls_wait_is_not_asked(
         too_slow.update(folders)
         authorizer = PolicyMaker(first, second).load().authorizer
         assert isinstance(authorizer, ShadowAuthorizer) == asked
-    assert "it would slow calls down: eval() in the matcher" in caplog.text
+    assert "it would slow calls down: model.conf: eval() in the matcher" in caplog.text
 
 
 def test_a_policy_is_made_again_with_its_plugins_and_its_shadow(tmp_path: Path) -> None:
