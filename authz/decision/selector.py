@@ -33,6 +33,8 @@ class Selector(Protocol):
     """Positions of the request's fields that it looks at."""
     raises: bool
     """Whether :meth:`find` may raise for some requests."""
+    open: bool
+    """Whether a request's value may find others though no line of the policy has it."""
 
     def find(self, request: Request) -> Collection[str]:
         """The values that stand in the policy and fulfil the condition for ``request``."""
@@ -43,6 +45,7 @@ class Equal:
     """``r.x == p.y``."""
 
     raises = False
+    open = False
 
     def __init__(self, position: int, values: Collection[str]) -> None:
         self.uses = frozenset((position,))
@@ -59,6 +62,7 @@ class Fixed:
     """``p.y == "text"``."""
 
     raises = False
+    open = True
 
     uses: frozenset[int] = frozenset()
 
@@ -74,6 +78,7 @@ class Member:
     """``g(r.x, p.y)`` or ``g(r.x, p.y, r.domain)``."""
 
     raises = False
+    open = False
 
     def __init__(self, roles: Roles, position: int, domain: int | None, values: Collection[str]) -> None:
         self.uses = frozenset((position,) if domain is None else (position, domain))
@@ -95,6 +100,7 @@ class Prefix:
     """``keyMatch(r.x, p.y)``: values without a star are names, the others count up to their first star."""
 
     raises = False
+    open = True
 
     def __init__(self, position: int, values: Iterable[str]) -> None:
         self.uses = frozenset((position,))
@@ -129,6 +135,7 @@ class Tested:
     """
 
     raises = True
+    open = True
 
     def __init__(self, uses: frozenset[int], test: Callable[[Request, str], bool], values: Iterable[str]) -> None:
         self.uses = uses
@@ -145,6 +152,7 @@ class Pattern:
     """``regexMatch(r.x, p.y)`` and its like: only values that begin like the request's value are tried."""
 
     raises = True
+    open = True
 
     def __init__(self, position: int, match: Callable[[str, str], bool], values: Iterable[str]) -> None:
         self.uses = frozenset((position,))
@@ -177,6 +185,7 @@ class Either:
     def __init__(self, selectors: Sequence[Selector]) -> None:
         self.uses = frozenset().union(*(each.uses for each in selectors))
         self.raises = any(each.raises for each in selectors)
+        self.open = any(each.open for each in selectors)
         self._selectors = selectors
 
     def find(self, request: Request) -> Collection[str]:
@@ -194,6 +203,7 @@ class Both:
     def __init__(self, first: Selector, second: Selector) -> None:
         self.uses = first.uses | second.uses
         self.raises = first.raises or second.raises
+        self.open = first.open or second.open
         self._first = first
         self._second = second
 
