@@ -95,6 +95,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         self._branch = self._index.branches[0]
         self._looked_up = self._can_be_looked_up()
         self._near = NearMisses(self._index, revision.lines, self._model) if self._looked_up else None
+        self._members = frozenset(name for roles in self._subject_roles for name in roles.members())
         self._named = self._subjects_named() if self._looked_up else _NO_SUBJECTS
         self._everyone = self._meant_by(f"role:{EVERYONE}") if self._looked_up else _NO_SUBJECTS
         self._authenticated = self._everyone
@@ -268,9 +269,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         names: set[str] = set()
         for below in self._branch.cells.values():
             names.update(below)
-        for roles in self._subject_roles:
-            names.update(roles.members())
-        return frozenset(names)
+        return self._members.union(names)
 
     def _subjects(self, principal: Principal, held: frozenset[str]) -> frozenset[str]:
         """What rules may say for a caller to be meant, who holds the roles ``held``."""
@@ -284,7 +283,7 @@ class CompiledAuthorizer(BundleAuthorizer):
             subjects = self._authenticated.union(*[roles[role] for role in held if role in roles])
         user = principal.id
         if user in self._named:
-            subjects |= self._meant_by(user)
+            return subjects.union(self._meant_by(user) if user in self._members else (user,))
         return subjects
 
     def _via(self, principal: Principal, held: frozenset[str], name: str) -> str:
@@ -295,7 +294,7 @@ class CompiledAuthorizer(BundleAuthorizer):
             if name == f"role:{AUTHENTICATED}":
                 return name
             user = principal.id
-            if user in self._named and name in self._meant_by(user):
+            if name == user or (user in self._members and name in self._meant_by(user)):
                 return user
         meant = self._meant
         for role in sorted(held):
