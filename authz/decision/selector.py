@@ -8,6 +8,7 @@ of the values that stand in the policy a matching rule can have: a few dictionar
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final, Protocol
@@ -213,6 +214,11 @@ class Both:
         return [value for value in self._second.find(request) if value in found]
 
 
+def _only_casbin(node: ast.expr) -> NotCompilable:
+    spelled = re.sub(r"\b([rp])_", r"\1.", ast.unparse(node))
+    return NotCompilable(f"`{spelled}` is evaluated by Casbin")
+
+
 class Language:
     """What the names in a matcher stand for: fields of the request and the rule, roles, and functions.
 
@@ -311,7 +317,7 @@ class Language:
             return self._compared(node.left, node.ops[0], node.comparators[0])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             return self._condition_of_call(node.func.id, [self._value(arg) for arg in node.args])
-        raise NotCompilable(f"`{ast.unparse(node)}` is evaluated by Casbin")
+        raise _only_casbin(node)
 
     def _compared(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Condition:
         one = self._value(left)
@@ -323,7 +329,7 @@ class Language:
             return lambda request, row: one(request, row) == other(request, row)
         if isinstance(operator, ast.NotEq):
             return lambda request, row: one(request, row) != other(request, row)
-        raise NotCompilable(f"`{ast.unparse(ast.Compare(left, [operator], [right]))}` is evaluated by Casbin")
+        raise _only_casbin(ast.Compare(left, [operator], [right]))
 
     def _condition_of_call(self, name: str, values: list[Callable[[Request, Row], str]]) -> Condition:
         roles = self._roles.get(name)
@@ -346,4 +352,4 @@ class Language:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value
             return lambda _, __: text
-        raise NotCompilable(f"`{ast.unparse(node)}` is evaluated by Casbin")
+        raise _only_casbin(node)
