@@ -50,6 +50,11 @@ SLOW = [
     ("r.sub == p.sub && r.obj + 'x' == p.obj + 'x'", "p, a, o, x\np, b, o2, x", "r.obj + 'x'"),
     ("r.sub == p.sub && r.obj < p.obj", "p, a, o2, x\np, b, o2, x", "r.obj < p.obj"),
     ("r.sub == p.sub && timeMatch(p.obj, p.act)", "p, a, _, _\np, b, 2999-01-01 00:00:00, _", "timeMatch"),
+    ("r.sub == p.sub && timeMatch(r.obj, p.obj) && r.act == p.act", "p, d, _, x", "timeMatch"),
+    ("r.sub == p.sub && keyMatch(r.obj, p.obj, r.act)", "p, a, o*, x", "keyMatch"),
+    ("r.sub == p.sub && p.obj == 1", "p, a, 1, x", "1"),
+    ("g(r.sub, p.sub) && eval(p.obj)", "p, a, r.obj == 'o', x\ng, b, a", "eval"),
+    ("eval(p.sub)", "p, r.obj == 'o', o, x\np, r.obj == 'o', o2, x", "eval"),
     ("r.sub == p.sub && timeMatch('_', p.obj)", "p, a, _, x", "timeMatch"),
     ("r.sub == p.sub && keyMatch(r.obj + '', p.obj)", "p, a, o*, x", "r.obj + ''"),
     ("r.sub == p.sub && (r.obj == p.obj) == (r.act == p.act)", "p, a, o, x", "r.obj == p.obj"),
@@ -82,6 +87,8 @@ FAST = [
     ("r.sub == 'a' && r.obj == 'o' || r.act == 'y'", "_, _", "p, a, o, x"),
     ("regexMatch(r.obj, p.obj) && r.sub == p.sub", "_, _", "p, a, o|b, x\np, b, ^o.$, x\np, c, o2?, x"),
     ("globMatch(r.obj, p.obj) && r.sub == p.sub", "_, _", "p, a, o*, x\np, b, o?, x"),
+    ("r.sub == p.sub && p.obj == p.obj && r.act == p.act", "_, _", "p, a, o, x"),
+    ("g(r.sub, p.sub) && r.act == p.act", "_, _", "p, d, o, x\ng, a, b\ng, a, c\ng, b, d\ng, c, d"),
     ("r.sub == p.sub && r.sub == p.sub && r.obj == p.obj", "_, _", "p, a, o, x"),
     ("regexMatch(r.obj, 'o[12]') && r.sub == p.sub", "_, _", "p, a, o, x"),
 ]
@@ -143,6 +150,20 @@ REFUSED = [
 def test_what_nobody_can_evaluate(text: str, policy: str, problem: str) -> None:
     with pytest.raises(PolicyError, match=problem.replace("(", r"\(")):
         built(text, policy)
+
+
+def test_what_no_dictionary_can_hold() -> None:
+    _, index, _ = built(model("r.sub == p.sub"), "p, a, o, x")
+    index.forget_rows()
+    with pytest.raises(TypeError):
+        index.decide((["a"], "o", "x"))  # type: ignore[arg-type]
+
+
+def test_lines_of_no_known_type_are_overlooked_as_casbin_does() -> None:
+    policy = "p, a, o, x\np2, b, o, x\nx, y"
+    rules, index, _ = built(model("r.sub == p.sub"), policy)
+    assert rules.rows == [["a", "o", "x"]]
+    assert index.decide(("b", "o", "x"))[0] != 1
 
 
 def test_an_answer_that_is_neither_true_nor_false() -> None:

@@ -207,6 +207,7 @@ WARNINGS = [
     (POLICY + "g2, /shop.Orders/Get, api:unused", ["no rule names the API group `api:unused`"]),
     (POLICY + "g2, /shop.Orders/Get, api:a\ng2, api:a, api:b", ["no rule names the API group `api:b`"]),
     ("p, role:a, *, /shop.Orders/Get, write, deny", ["`/shop.Orders/Get` is read, not write; write `read`"]),
+    (POLICY + "p, role:a, *, /shop.Orders/Put, read, deny", ["is write, not read"]),
     ("p, role:a, *, /shop.Orders/Get, *, deny", []),
     ("p, role:a, shop, /shop.Orders/Regions, read, allow", ["has scope cluster, and `shop` is a namespace"]),
     ("p, role:a, shop-*, /shop.Orders/Regions, read, allow", ["has scope cluster, and `shop-*` is a namespace"]),
