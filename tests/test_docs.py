@@ -7,13 +7,17 @@ language ``text`` is for pictures and for what a program prints.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import authz
@@ -56,15 +60,61 @@ def run_console(body: str, folder: Path) -> None:
 
 
 def run_python(body: str, folder: Path) -> None:
-    names: dict[str, Any] = {"authz": authz}
+    names: dict[str, Any] = {"authz": authz, "grpc": grpc, "Pool": ThreadPoolExecutor}
     exec(compile(body, "block", "exec"), names)
     if "engine" in names:
         names["engine"].close()
 
 
+def run_tests_of_service(body: str, folder: Path) -> None:
+    """A reader's own tests of their service, by pytest in a process of its own."""
+    (folder / "test_orders.py").write_text(body)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "asyncio_mode=auto",
+        "test_orders.py",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{body.count('def test_')} passed" in done.stdout
+
+
 def run_config(body: str, folder: Path) -> None:
     (folder / "authz.yaml").write_text(body)
     authz.load_config(folder / "authz.yaml").close()
+
+
+def run_section(body: str, folder: Path) -> None:
+    """One section of a configuration: it takes the place of the README's, or is added to it."""
+    shutil.copytree(ROOT / "policies" / "default", folder / "policies" / "next")
+    name = body.split(":")[0]
+    others = re.sub(rf"^{name}:\n(?: .*\n)*", "", README_CONFIG, flags=re.M)
+    run_config(others + body, folder)
+
+
+def run_metrics(body: str, folder: Path) -> None:
+    """In a process of its own, since a process has one provider; on a port that is free."""
+    (folder / "authz.yaml").write_text(README_CONFIG + "telemetry: {}\n")
+    assert "9464" in body
+    scrape = """
+import urllib.request
+engine.check(authz.Call("/example.orders.v1.Orders/GetOrder"))
+print(urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}").read().decode())
+"""
+    program = body.replace("start_http_server(9464", "server, _ = start_http_server(0") + scrape
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert "authz_decisions_total{" in done.stdout, done.stderr
 
 
 def run_policy(body: str, folder: Path) -> None:
@@ -95,7 +145,8 @@ def run_record(body: str, folder: Path) -> None:
     """A record in the docs has the fields, in the order, that the log really has."""
     with authz.load_config(folder / "authz.yaml") as engine:
         engine.check(authz.Call("/example.orders.v1.Orders/GetOrder", ("acme",)))
-    real = json.loads((folder / "audit.jsonl").read_text())
+    lines = map(json.loads, (folder / "audit.jsonl").read_text().splitlines())
+    real = next(line for line in lines if line["event"] == "decision")
     assert list(json.loads(body)) == list(real)
 
 
@@ -106,7 +157,11 @@ def run_text(body: str, folder: Path) -> None:
 RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("console", None): run_console,
     ("python", None): run_python,
+    ("python", "test_orders.py"): run_tests_of_service,
+    ("python", "metrics.py"): run_metrics,
     ("yaml", "authz.yaml"): run_config,
+    ("yaml", "authz.yaml policy"): run_section,
+    ("yaml", "authz.yaml telemetry"): run_section,
     ("yaml", "catalogue.yaml"): run_catalogue,
     ("csv", "policy.csv"): run_policy,
     ("csv", "policies/temporal/policy.csv"): run_temporal_policy,

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from authz.adapters.namespaces import Namespaces, read_namespaces
-from authz.adapters.trace import trace_id
 from authz.call import ApiMethod, Call, Scope
 from authz.credentials import ClientCertificate, Credentials, MalformedCredential, from_metadata
 from authz.decision.base import Decision
 from authz.engine import Engine, Policy
 from authz.reason import Reason
+from authz.trace_context import read_traceparent
 from authz.under_way import UnderWay
 
 _CERTIFICATE_KEY: Final = "x509_pem_cert"
@@ -67,7 +67,9 @@ class Admission:
         "_method",
         "_peer",
         "_policy",
+        "_span",
         "_trace",
+        "refused",
     )
 
     def __init__(self, engine: Engine, method: str, context: Context) -> None:
@@ -79,14 +81,18 @@ class Admission:
         self._metadata = metadata if self._api is not None and self._api.metadata else ()
         self._credentials = read_credentials(engine, metadata, context)
         self._peer = context.peer()
-        self._agent = self._trace = ""
+        self._agent = ""
+        parents: tuple[str | bytes, ...] = ()
         for key, value in metadata:
             if key == "user-agent" and isinstance(value, str):
                 self._agent = value
-            elif key == "traceparent" and isinstance(value, str):
-                self._trace = trace_id(value)
+            elif key == "traceparent":
+                parents += (value,)
+        self._trace, self._span = read_traceparent(parents) if parents else ("", "")
         self._admitted: frozenset[str | None] = frozenset()  # replaced, not changed: another thread may be reading it
         self._ends = math.inf
+        self.refused: Decision | None = None
+        """The denial that a further message met, whatever the handler made of that."""
 
     @property
     def needs_message(self) -> bool:
@@ -116,20 +122,19 @@ class Admission:
 
     def refuse_next(self, message: object) -> Decision | None:
         """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
-        refused = self.refuse_now()
-        if refused is not None:
-            return refused
-        call = self._read(message)
-        if call.unreadable is None and self._admitted.issuperset(call.namespaces):
-            return None
-        decision = self._check(call)
-        return None if decision else decision
+        self.refused = self.refuse_now()
+        if self.refused is None:
+            call = self._read(message)
+            if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
+                decision = self._check(call)
+                self.refused = None if decision else decision
+        return self.refused
 
     def refuse_now(self) -> Decision | None:
         """The denial, if the credential has ended or a new policy takes the call back; costs next to nothing if not."""
-        if time.time() < self._ends and self._engine.policy is self._policy:
-            return None
-        return self._again(self._engine.policy)
+        if self.refused is None and (time.time() >= self._ends or self._engine.policy is not self._policy):
+            return self._again(self._engine.policy)
+        return self.refused
 
     def recheck(self) -> Decision | None:
         """As :meth:`refuse_now`, and looks at the credential itself: it may have been revoked."""
@@ -161,7 +166,7 @@ class Admission:
         return self._call(named + elsewhere, unreadable or twice)
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
-        return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace)
+        return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span)
 
     def _check(self, call: Call) -> Decision:
         decision = self._engine.check(call, self._credentials, self._policy)

@@ -49,6 +49,11 @@ class MapperByIssuer:
         self._mappers = dict(mappers)
         self._known: Memory[Principal, Claims] = Memory(remembered)
 
+    @property
+    def caches(self) -> Mapping[str, Memory[Principal, Claims]]:
+        """What is remembered, by what it is, for metrics."""
+        return {"claims": self._known}
+
     def map(self, principal: Principal) -> Claims:
         """See :class:`authz.claims.base.ClaimMapper`."""
         known = self._known.get(principal)

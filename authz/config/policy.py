@@ -9,6 +9,7 @@ from pathlib import Path
 from authz.config.plugins import AUTHORIZERS, make_plugin
 from authz.decision import authorizer_for
 from authz.decision.base import Authorizer
+from authz.decision.bundle import BundleAuthorizer
 from authz.decision.shadow import ShadowAuthorizer
 from authz.decision.union import UnionAuthorizer
 from authz.document import Section
@@ -87,9 +88,9 @@ class PolicyMaker:
         return ShadowAuthorizer(first, self._with_plugins(rules, revision), revision.id)
 
 
-def _slow(rules: Authorizer) -> str:
+def _slow(rules: BundleAuthorizer) -> str:
     """Why the rules are evaluated one by one; empty if they are not."""
-    return "; ".join(map(str, getattr(rules, "slow", ())))
+    return "; ".join(map(str, rules.slow))
 
 
 def read_policy(section: Section) -> PolicyMaker:

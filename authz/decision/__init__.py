@@ -21,8 +21,10 @@ def authorizer_for(revision: Revision) -> BundleAuthorizer:
     from authz.decision.casbin import CasbinAuthorizer
     from authz.decision.compiled import CompiledAuthorizer
     from authz.decision.selector import NotCompilable
+    from authz.policy.collector import collector_put_off
 
-    try:
-        return CompiledAuthorizer(revision)
-    except NotCompilable:
-        return CasbinAuthorizer(revision)
+    with collector_put_off():
+        try:
+            return CompiledAuthorizer(revision)
+        except NotCompilable:
+            return CasbinAuthorizer(revision)

@@ -24,8 +24,11 @@ from authz.decision.index import Index
 from authz.decision.roles import Roles
 from authz.decision.rules import Rules, decides, resolve
 from authz.errors import EvaluationError, PolicyError, Problem
+from authz.policy.distributions import refuse_two_casbins
 from authz.policy.matcher import parse_matcher
 from authz.policy.revision import Revision
+
+refuse_two_casbins()
 
 
 class Matcher:

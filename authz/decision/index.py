@@ -1,22 +1,23 @@
 """Index: the rules of a policy, found by what a request asks instead of by a scan.
 
-What a rule says in each field that the matcher asks about is a key: first the field with the most different values (the
-namespace, as a rule), then the subject, then whatever else there is. A request leads to a few keys, whatever the number
-of rules.
+What a rule says in each field that the matcher asks about is a key: first the namespace, then the subject, then
+whatever else there is. A request leads to a few keys, whatever the number of rules.
 """
 
 from __future__ import annotations
 
 import ast
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
+from operator import itemgetter
 from typing import Final
 
 from casbin.model import FunctionMap
 
 from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
+from authz.policy.distributions import refuse_two_casbins
 from authz.policy.matcher import parse_matcher
 
 Cell = Mapping[int, int | tuple[int, ...]]
@@ -25,6 +26,8 @@ Inner = Mapping[str, Cell]
 """Subject -> cell."""
 _BRANCHES_LIMIT: Final = 16
 _ALL: Final = ("",)
+
+refuse_two_casbins()
 
 
 class Index:
@@ -108,9 +111,9 @@ class Branch:
         slow: why the rules found must still be evaluated by Casbin, or empty.
         total: whether the rules' fields are never looked at again.
         selectors: position of a rule's field -> what finds its values.
-        outer: the field that is looked up first; -1: there is none.
-        inner: the field that is looked up second, the subject's if there is one; -1: there is none.
-        rest: the fields that are looked up last, together.
+        outer: the field that is looked up first, the namespace's; -1: there is none.
+        inner: the field that is looked up second, the subject's; -1: there is none.
+        rest: the other fields, which are looked up last, together.
         cells: value of ``outer`` -> value of ``inner`` -> number of the values of ``rest`` -> rules.
     """
 
@@ -150,18 +153,19 @@ class Branch:
             except NotCompilable as exc:
                 self.slow = f"{self.slow}; {exc}" if self.slow else str(exc)
         self.total = not self._filters and not self.slow and not any(each.raises for each in self.selectors.values())
-        subject = rules.model.request.index("sub") if "sub" in rules.model.request else -1
-        left = sorted(self.selectors, key=lambda field: len(values[field]))
-        self.inner = next((field for field in left if subject in self.selectors[field].uses), -1)
-        left = [field for field in left if field != self.inner]
-        self.outer = left.pop() if left else -1
-        self.rest = sorted(left)
+        names = rules.model.request
+        self.inner = next((at for at, each in self.selectors.items() if _uses(each, names, "sub")), -1)
+        self.outer = next(
+            (at for at, each in self.selectors.items() if at != self.inner and _uses(each, names, "dom")), -1
+        )
+        self.rest = sorted(self.selectors.keys() - {self.inner, self.outer})
         self._numbers: dict[tuple[str, ...], int] = {}
         self.cells = self._cells(rules.rows)
 
     def _cells(self, rows: Sequence[Row]) -> dict[str, Inner]:
         cells: dict[str, dict[str, dict[int, int | tuple[int, ...]]]] = {}
         outer, inner, rest, numbers = self.outer, self.inner, self.rest, self._numbers
+        pick = _picker(rest)
         for rule, row in enumerate(rows):
             at = row[outer] if outer >= 0 else ""
             names = cells.get(at)
@@ -171,10 +175,14 @@ class Branch:
             cell = names.get(name)
             if cell is None:
                 cell = names[name] = {}
-            values = tuple([row[field] for field in rest])
-            key = numbers.setdefault(values, len(numbers))
-            before = cell.setdefault(key, rule)
-            if before is not rule:
+            values = pick(row)
+            key = numbers.get(values)
+            if key is None:
+                key = numbers[values] = len(numbers)
+            before = cell.get(key)
+            if before is None:
+                cell[key] = rule
+            else:
                 cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
         return dict(cells)
 
@@ -225,6 +233,18 @@ def rules_for(names: Inner, wanted: Collection[str], keys: Sequence[int]) -> Ite
                 yield from rule
             else:
                 yield rule
+
+
+def _uses(selector: Selector, names: Sequence[str], name: str) -> bool:
+    """Whether ``selector`` looks at the request's field ``name``."""
+    return name in names and names.index(name) in selector.uses
+
+
+def _picker(fields: Sequence[int]) -> Callable[[Row], tuple[str, ...]]:
+    """A function that takes ``fields`` from a row, as fast as can be: it runs once for each rule."""
+    if len(fields) > 1:
+        return itemgetter(*fields)
+    return lambda row: tuple([row[field] for field in fields])
 
 
 def _conjunction(node: ast.expr) -> Iterator[ast.expr]:

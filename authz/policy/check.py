@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from authz.call import NAMESPACE_RULE, Access, is_method, is_namespace
@@ -26,6 +26,7 @@ REQUEST_FIELDS: Final = ("sub", "dom", "obj", "act")
 _ROLE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _EFFECTS: Final = ("allow", "deny")
 _ACCESS: Final = tuple(access.value for access in Access)
+_PART: Final = 2048
 _Found = tuple[str, str] | None
 _Edges = dict[str, dict[str, int]]
 
@@ -123,8 +124,11 @@ class LineCheck:
             by_type[row[0]].append(row)
         seen: dict[tuple[str, int], dict[str, None]] = {}
         for ptype, width in self._widths.items():
-            columns = list(zip(*by_type[ptype], strict=True)) or [()] * (width + 1)
-            seen |= {(ptype, field): dict.fromkeys(columns[field]) for field in range(1, width + 1)}
+            columns: list[dict[str, None]] = [{} for _ in range(width + 1)]
+            for part in _parts(by_type[ptype]):
+                for column, cells in zip(columns, zip(*part, strict=True), strict=True):
+                    column.update(dict.fromkeys(cells))
+            seen |= {(ptype, field): columns[field] for field in range(1, width + 1)}
         groups = {group for key in self._method_roles for group in seen[key, 2]}
         for (ptype, field), values in seen.items():
             for value in values:
@@ -262,13 +266,21 @@ class LineCheck:
         self._refuse(index, 2, f"no line grants anything to `{role}`", did_you_mean(role, known))
 
     def _duplicates(self, rows: list[list[str]]) -> None:
-        if len(set(map(tuple, rows))) == len(rows):
+        once: set[tuple[str, ...]] = set()
+        for part in _parts(rows):
+            once.update(map(tuple, part))
+        if len(once) == len(rows):
             return
         first: dict[tuple[str, ...], int] = {}
         for index, row in enumerate(rows):
             before = first.setdefault(tuple(row), index)
             if before != index:
                 self._refuse(index, 0, f"is the same line as {self._lines.place(before)}", "keep one of them")
+
+
+def _parts(rows: Sequence[list[str]]) -> Iterator[Sequence[list[str]]]:
+    """``rows`` in parts so small that other threads get their turn between them."""
+    return (rows[start : start + _PART] for start in range(0, len(rows), _PART))
 
 
 def _subject(value: str) -> _Found:

@@ -13,6 +13,7 @@ from typing import Final
 from authz.errors import Place, PolicyError, Problem
 from authz.policy.catalogue import Catalogue, parse_catalogue
 from authz.policy.check import LineCheck, check_model
+from authz.policy.collector import collector_put_off
 from authz.policy.lines import PolicyLines
 from authz.policy.matcher import parse_matcher
 from authz.policy.model import Model, read_model
@@ -32,7 +33,8 @@ def load_bundle(path: Path) -> Revision:
         PolicyError: everything that is wrong with it, in the order model, catalogue, policy.
     """
     files = _read(path)
-    return _revision(path, files)
+    with collector_put_off():
+        return _revision(path, files)
 
 
 def bundle_files(path: Path) -> list[Path]:

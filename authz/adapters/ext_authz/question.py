@@ -12,12 +12,12 @@ from authz.adapters.ext_authz.body import BodyError, messages
 from authz.adapters.ext_authz.routes import Routes
 from authz.adapters.messages import Messages
 from authz.adapters.namespaces import Namespaces, read_namespaces
-from authz.adapters.trace import trace_id
 from authz.call import ApiMethod, Call, Scope
 from authz.config.serve import ExtAuthz
 from authz.credentials import ClientCertificate, Credentials, from_metadata
 from authz.policy.catalogue import Catalogue
 from authz.resource_name import ResourceName
+from authz.trace_context import read_traceparent
 
 EXTRACTED: Final = "envoy.filters.http.grpc_field_extraction"
 """The filter whose dynamic metadata holds the fields of the first message."""
@@ -71,13 +71,15 @@ class Reader:
         else:
             method, (namespaces, unreadable) = self._of_http(catalogue, http, headers)
         peer = source.address.socket_address
+        trace, span = read_traceparent([value for name, value in headers if name == "traceparent"])
         call = Call(
             method,
             namespaces,
             unreadable,
             peer=f"{peer.address}:{peer.port_value}",
             user_agent=_one(headers, "user-agent"),
-            trace_id=trace_id(_one(headers, "traceparent")),
+            trace_id=trace,
+            span_id=span,
         )
         return Question(call, credentials, grpc, frozenset(name for name, _ in headers))
 

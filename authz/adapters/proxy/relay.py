@@ -14,7 +14,7 @@ from authz.adapters.admission import Admission
 from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.messages import Messages, RequestType
 from authz.adapters.namespaces import Unreadable
-from authz.adapters.ongoing import OngoingOnLoop
+from authz.adapters.ongoing import NeverEnded, OngoingOnLoop, Stay
 from authz.adapters.outgoing import Outgoing
 from authz.adapters.proxy.upstream import Channels
 from authz.decision.base import Decision
@@ -80,7 +80,8 @@ class Relay(grpc.GenericRpcHandler):
         if not decision:
             await self._refuse(decision, context)
         call = await self._call(self._channels.unary(method), decision, admission, context, request)
-        passing = self._enter(_Passing(admission, kind, context, call))
+        passing = _Passing(admission, kind, context, call)
+        stay = self._enter(passing)
         try:
             initial = await call.initial_metadata()
             if initial:
@@ -96,7 +97,7 @@ class Relay(grpc.GenericRpcHandler):
                 why = error.debug_error_string()
                 await _abort(context, decision, error.code(), error.details(), error.trailing_metadata(), why)
         finally:
-            self._leave(admission)
+            stay.leave()
         if passing.refused is not None:
             await self._refuse(passing.refused, context)
         context.set_trailing_metadata(_trailers(trailers, decision))
@@ -114,7 +115,8 @@ class Relay(grpc.GenericRpcHandler):
         if not decision:
             await self._refuse(decision, context)
         call = await self._call(self._channels.stream(method), decision, admission, context)
-        passing = self._enter(_Passing(admission, kind, context, call))
+        passing = _Passing(admission, kind, context, call)
+        stay = self._enter(passing)
         requests = asyncio.create_task(passing.requests(first))
         try:
             initial = await call.initial_metadata()
@@ -131,7 +133,7 @@ class Relay(grpc.GenericRpcHandler):
             if passing.refused is None:
                 raise
         finally:
-            self._leave(admission)
+            stay.leave()
             requests.cancel()
             call.cancel()
         if passing.refused is not None:
@@ -147,14 +149,11 @@ class Relay(grpc.GenericRpcHandler):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         return make(*request, timeout=context.time_remaining(), metadata=tuple(metadata))
 
-    def _enter(self, passing: _Passing) -> _Passing:
-        if self._ongoing is not None:
-            self._ongoing.enter(passing.admission, passing.refuse)
-        return passing
-
-    def _leave(self, admission: Admission) -> None:
-        if self._ongoing is not None:
-            self._ongoing.leave(admission)
+    def _enter(self, passing: _Passing) -> Stay:
+        if self._ongoing is None:
+            return NeverEnded()
+        # to end a call is to cancel the one to the server behind: what handles it is the one to give a status
+        return self._ongoing.enter(passing.admission, passing.refuse)
 
     async def _refuse(self, decision: Decision, context: Any) -> NoReturn:
         """End the call with the answer to ``decision``."""
