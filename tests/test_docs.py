@@ -24,6 +24,7 @@ import authz
 from authz.admin.test import run_tests
 from authz.policy.load import load_bundle
 from examples.orders.keys import make_keys
+from tests.docs_serving import SERVING
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -168,6 +169,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("yaml", "tests.yaml"): run_tests_of_default,
     ("json", "audit record"): run_record,
     ("text", None): run_text,
+    **SERVING,
 }
 
 
