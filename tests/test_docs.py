@@ -29,6 +29,7 @@ from authz.config.plugins import METHODS
 from authz.errors import ConfigError
 from authz.policy.load import load_bundle
 from examples.orders.keys import make_keys
+from tests.docs_serving import SERVING
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -217,6 +218,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("yaml", "tests.yaml"): run_tests_of_default,
     ("json", "audit record"): run_record,
     ("text", None): run_text,
+    **SERVING,
 }
 
 
