@@ -67,7 +67,7 @@ def _fresh(start: str, fits: Callable[[str, str], bool]) -> str | None:
     for ending in _ENDINGS:
         if fits(start + ending, start):
             return start + ending
-    waiting = [start]
+    waiting: list[str] = [start]
     for text in waiting:
         for letter in _TAILS:
             if fits(text + letter, start):

@@ -59,7 +59,7 @@ class TokenAuthenticator:
         self._proven: Memory[bytes, _Proven] = Memory(remembered)
 
     @property
-    def memory(self) -> Memory[bytes, tuple[Principal, float, Issuer, KeySet]]:
+    def memory(self) -> Memory[bytes, _Proven]:
         """What is remembered, for metrics."""
         return self._proven
 

@@ -23,6 +23,7 @@ GROUPS: Final = {
     "policy": "check, test, explain and compare policy bundles",
     "token": "look into tokens, and make some for tests",
     "serve": "answer for servers in any language",
+    "api": "find out what an API is made of",
     "audit": "verify, search and report on audit logs",
     "completion": "completion of commands and options, for shells",
 }
