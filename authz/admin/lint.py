@@ -233,10 +233,8 @@ class Lint:
         given.update(line[2] for line in reach.lines if line[0] in reach.model.roles)
         for subject, rule in first.items():
             if subject.startswith("role:") and subject not in given and subject not in (ANONYMOUS, PROVEN):
-                remedy = did_you_mean(subject, given) if given else ""
-                remedy = (
-                    remedy if remedy.startswith("did") else "give it to a caller in tests.yaml, or remove its rules"
-                )
+                near = did_you_mean(subject[5:], [role[5:] for role in given if role.startswith("role:")])
+                remedy = near if near.startswith("did") else "give it to a caller in tests.yaml, or remove its rules"
                 yield self._at("AZ206", rule, f"no line and no test gives `{subject}` to anybody", remedy)
 
     def _ends(self) -> Iterator[Finding]:

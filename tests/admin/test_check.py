@@ -181,9 +181,7 @@ def test_mutations_of_good_bundles(bundle: str, tmp_path: Path, capsys: pytest.C
         if code == 4:
             refused += 1
             assert report.errors
-            assert any(each.place.line or not mutated.strip() or "is empty" in each.message for each in report.errors), (
-                report.errors
-            )
+            assert any(each.place.line or not mutated.strip() or "is empty" in each.message for each in report.errors)
         assert target.read_bytes() == mutated
         assert main(["policy", "test", str(folder)]) in (0, 3, 4)
         capsys.readouterr()
