@@ -29,6 +29,7 @@ from authz.config.plugins import METHODS
 from authz.errors import ConfigError
 from authz.policy.load import load_bundle
 from examples.orders.keys import make_keys
+from tests.docs_policy import POLICIES
 from tests.docs_serving import SERVING
 
 ROOT = Path(__file__).parent.parent
@@ -219,6 +220,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("json", "audit record"): run_record,
     ("text", None): run_text,
     **SERVING,
+    **POLICIES,
 }
 
 

@@ -246,7 +246,10 @@ class Lint:
                 yield self._at("AZ208", rule, f"this rule has ended at {when}", "remove it")
             elif end <= reach.now + self._soon:
                 left = span(end - reach.now)
-                yield self._at("AZ207", rule, f"this rule ends in {left}, at {when}", "write a later end, or let it go")
+                message = f"this rule ends in {left}, at {when}"
+                yield Finding(
+                    "AZ207", Severity.NOTE, reach.line(rule).place, message, "write a later end, or let it go"
+                )
 
     def _at(self, code: str, rule: int, message: str, remedy: str) -> Finding:
         return Finding(code, Severity.WARNING, self._reach.line(rule).place, message, remedy)

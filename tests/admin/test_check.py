@@ -90,7 +90,11 @@ def test_rules_that_end(tmp_path: Path) -> None:
         "p, role:writer, c, *, write, allow, 2027-05-29T20:00:00Z\n"
         "p, role:reader, d, *, read, allow, 2027-05-29T20:00:00Z\n"
     )
-    assert sorted(codes(tmp_path, policy, model=ENDING)) == [("AZ202", 5), ("AZ207", 3), ("AZ208", 2)]
+    assert sorted(codes(tmp_path, policy, model=ENDING)) == [("AZ202", 5), ("AZ208", 2)]
+    notes = [each for each in check(tmp_path, now=NOW).findings if each.code == "AZ207"]
+    assert [(each.place.line, each.message) for each in notes] == [
+        (3, "this rule ends in 23 hours, at 2026-05-29T20:00:00Z")
+    ]
     assert codes(tmp_path, "p, role:reader, *, *, read, allow, soon\n", model=ENDING) == [("AZ106", 1)]
 
 
@@ -181,7 +185,9 @@ def test_mutations_of_good_bundles(bundle: str, tmp_path: Path, capsys: pytest.C
         if code == 4:
             refused += 1
             assert report.errors
-            assert any(each.place.line or not mutated.strip() or "is empty" in each.message for each in report.errors)
+            # only what is missing as a whole has no line
+            whole = ("is empty", "is missing")
+            assert all(each.place.line or each.message.endswith(whole) for each in report.errors), report.errors
         assert target.read_bytes() == mutated
         assert main(["policy", "test", str(folder)]) in (0, 3, 4)
         capsys.readouterr()
