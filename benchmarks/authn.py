@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import jwt
 from cryptography import x509
 
-from authz.authn.authority import Authority
+from authz.authn.authority import Authority, FixedAnchors
 from authz.authn.certificate import CertificateAuthenticator
 from authz.authn.chain import Authentication
 from authz.authn.issuer import Issuer
@@ -100,7 +100,7 @@ def _certificates(rounds: int, count: int) -> list[str]:
     shown = [ca.issue_client(spiffe_id=f"spiffe://prod/w/{i}", not_after=day).certificate for i in range(count)]
     authority = Authority(
         name="prod",
-        certificates=[x509.load_pem_x509_certificate(ca.pem)],
+        anchors=FixedAnchors([x509.load_pem_x509_certificate(ca.pem)]),
         prefix="prod:",
         subject_from="spiffe",
         trust_domains=frozenset({"prod"}),

@@ -292,6 +292,7 @@ def test_a_bound_token_is_bound_under_every_rule(combine: Combine) -> None:
         ({}, Reason.TOKEN_BINDING_UNSUPPORTED),
         ("x", Reason.TOKEN_BINDING_UNSUPPORTED),
         ([], Reason.TOKEN_BINDING_UNSUPPORTED),
+        (["x5t#S256"], Reason.TOKEN_BINDING_UNSUPPORTED),
         ({"x5t#S256": "x"}, Reason.TOKEN_CLAIM_MALFORMED),
         ({"x5t#S256": ""}, Reason.TOKEN_CLAIM_MALFORMED),
         ({"x5t#S256": None}, Reason.TOKEN_CLAIM_MALFORMED),
