@@ -41,6 +41,8 @@ class Reason(StrEnum):
     CREDENTIAL_EXPIRED = "credential_expired", "UNAUTHENTICATED"
     CREDENTIAL_UNSUPPORTED = "credential_unsupported", "UNAUTHENTICATED"
 
+    PEER_LIMITED = "peer_limited", "RESOURCE_EXHAUSTED"
+
     # bearer tokens
     TOKEN_TOO_LARGE = "token_too_large", "UNAUTHENTICATED"
     TOKEN_MALFORMED = "token_malformed", "UNAUTHENTICATED"

@@ -112,8 +112,19 @@ class Authentication:
 
     def recognizes(self, credentials: Credentials) -> bool:
         """Whether these very credentials were proven lately. A hint that costs little, and no proof."""
-        remembers = getattr(self.tokens, "remembers", None)
-        return remembers is not None and all(isinstance(c, BearerToken) and remembers(c) for c in credentials)
+        return all(map(self._recognizes, credentials))
+
+    def _recognizes(self, credential: Credential) -> bool:
+        if isinstance(credential, BearerToken):
+            part = self.tokens
+        elif isinstance(credential, ClientCertificate):
+            if self._certificates is None:
+                return True  # it does not count
+            part = self._certificates
+        else:
+            return False
+        remembers = getattr(part, "remembers", None)
+        return remembers is not None and bool(remembers(credential))
 
     @property
     def reads_certificates(self) -> bool:

@@ -78,3 +78,8 @@ class FirstAuthenticator:
             if principal is not None:
                 return principal
         return None
+
+    def remembers(self, credential: Credential) -> bool:
+        """Whether one of them has proven ``credential`` lately and says so: no proof."""
+        asked = (getattr(each, "remembers", None) for each in self.authenticators)
+        return any(remembers(credential) for remembers in asked if remembers is not None)
