@@ -265,6 +265,7 @@ def test_a_bound_token_is_good_with_its_certificate_alone(authentication: Authen
         assert reason(bound()) is Reason.TOKEN_BINDING_WRONG
         assert reason(bound(), OTHER) is Reason.TOKEN_BINDING_WRONG
         assert reason(bound(UNKNOWN)) is Reason.TOKEN_BINDING_WRONG
+    assert len(authentication._fingerprints) == 1
 
 
 def test_a_bound_token_is_bound_whoever_vouches_for_the_certificate() -> None:
