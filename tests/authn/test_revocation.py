@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from authz.authn import base64url
+from authz.authn.authority_files import read_authority_file
 from authz.authn.background import FileWatcher, WatchedFile
 from authz.authn.certificate import CertificateAuthenticator
 from authz.authn.chain import Authentication, Combine
@@ -138,6 +139,21 @@ def test_a_list_that_goes_bad_stays_as_it_was(tmp_path: Path, caplog: pytest.Log
     assert refusal(authenticator, MINTER.mint(now=NOW)) is Reason.CREDENTIAL_REVOKED
     assert change(file, "issuer other")
     assert file.failures == 0
+
+
+def test_a_list_that_was_refused_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(CA.pem)
+    path = tmp_path / "crl.pem"
+    path.write_bytes(crl())
+    file = WatchedFile(path, lambda at: read_crl_file(at, read_authority_file(ca)))
+    other = certificate_authority("Other")
+    assert not change(file, crl(ca=other))
+    ca.write_bytes(other.pem)
+    assert not file.look()
+    monkeypatch.setattr(file, "_retry_at", 0.0)
+    assert file.look()
+    assert list(file.value.lists) == [other.name]
 
 
 def test_a_watcher_takes_changes_by_itself(tmp_path: Path) -> None:
