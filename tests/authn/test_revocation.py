@@ -37,6 +37,7 @@ from tests.authn.setting import (
     refusal,
     tokens,
 )
+from tests.authn.test_hostile_certificates import resigned
 
 CA = certificate_authority()
 ID = "spiffe://prod.example.org/a"
@@ -239,9 +240,19 @@ def test_a_list_in_der(tmp_path: Path) -> None:
     assert refusal(listed(tmp_path / "crl.der", der), bad) is Reason.CERTIFICATE_REVOKED
 
 
+def without_end() -> bytes:
+    """A list, rightly signed, that does not say when the next one is due."""
+    tbs = x509.load_pem_x509_crl(crl()).tbs_certlist_bytes
+    first = tbs.index(b"\x17\x0d")
+    second = tbs.index(b"\x17\x0d", first + 15)
+    shorter = tbs[2:second] + tbs[second + 15 :]
+    return resigned(b"\x30" + bytes([len(shorter)]) + shorter)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (without_end(), "does not say when the next one is due"),
         (b"", "is not revocation lists"),
         (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "is not revocation lists"),
         (b"-----BEGIN CERTIFICATE-----", "has no revocation list"),
