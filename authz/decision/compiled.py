@@ -87,7 +87,7 @@ class CompiledAuthorizer(BundleAuthorizer):
 
     def __init__(self, revision: Revision) -> None:
         super().__init__(revision)
-        self._index = Index(self._rules)
+        self._index = Index(self._rules, consume=True)
         if self._index.slow:
             raise NotCompilable(self._index.slow)
         del self._rules
