@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from authz.adapters.namespaces import read_namespaces
+from authz.adapters.namespaces import Namespaces, read_namespaces
 from authz.call import ApiMethod, Call, Scope
 from authz.credentials import ClientCertificate, Credentials, MalformedCredential, from_metadata
 from authz.decision.base import Decision
@@ -99,6 +99,11 @@ class Admission:
         """Whether the namespaces of the call are in its messages."""
         return needs_message(self._api)
 
+    @property
+    def admitted(self) -> frozenset[str | None]:
+        """The namespaces in which the RPC was allowed so far."""
+        return self._admitted
+
     def refuse_unproven(self) -> Decision | None:
         """The denial, if the caller is not proven, before any message is waited for."""
         return self._engine.refuse_unproven(self._call((), None), self._credentials)
@@ -110,7 +115,15 @@ class Admission:
             message: the first request message; None if there is none, or if :attr:`needs_message` is false.
         """
         call = self._read(message)
-        decision = self._check(call)
+        decision = self._admit(call, self._engine.check(call, self._credentials, self._policy))
+        if decision:
+            UnderWay(decision, call, self._credentials, self._engine).enter()
+        return decision
+
+    async def decide_async(self, message: object | None = None) -> Decision:
+        """As :meth:`decide`, for an event loop: while the audit log waits for the disk, other calls go on."""
+        call = self._read(message)
+        decision = self._admit(call, await self._engine.check_async(call, self._credentials, self._policy))
         if decision:
             UnderWay(decision, call, self._credentials, self._engine).enter()
         return decision
@@ -121,7 +134,17 @@ class Admission:
         if self.refused is None:
             call = self._read(message)
             if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
-                decision = self._check(call)
+                decision = self._admit(call, self._engine.check(call, self._credentials, self._policy))
+                self.refused = None if decision else decision
+        return self.refused
+
+    async def refuse_next_async(self, message: object) -> Decision | None:
+        """As :meth:`refuse_next`, for an event loop."""
+        self.refused = self.refuse_now()
+        if self.refused is None:
+            call = self._read(message)
+            if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
+                decision = self._admit(call, await self._engine.check_async(call, self._credentials, self._policy))
                 self.refused = None if decision else decision
         return self.refused
 
@@ -132,11 +155,8 @@ class Admission:
         return self.refused
 
     def recheck(self) -> Decision | None:
-        """As :meth:`refuse_now`, and looks at the credential itself: it may have been revoked."""
-        policy = self._engine.policy
-        if policy is not self._policy:
-            return self._again(policy)
-        return self._engine.refuse_unproven(self._call(self._namespaces(), None), self._credentials)
+        """As :meth:`refuse_now`, whatever the time: a credential may be revoked, and a rule may end by itself."""
+        return self._again(self._engine.policy)
 
     def _again(self, policy: Policy) -> Decision | None:
         refused = self._engine.refuse(self._call(self._namespaces(), None), self._credentials, policy)
@@ -157,27 +177,31 @@ class Admission:
         unreadable: str | None = None
         if api.namespaces or api.opaque:
             named, unreadable = ((None,), None) if message is None else read_namespaces(api, message)
-        if api.metadata:
-            values = [value for key, value in self._metadata if key == api.metadata]
-            if len(values) > 1:
-                unreadable = f"the metadata has {len(values)} entries `{api.metadata}`"
-            else:
-                named += tuple(str(value) or None for value in values) or (None,)
-        if api.constant:
-            named += (api.constant,)
-        return self._call(named, unreadable)
+        elsewhere, twice = named_elsewhere(api, self._metadata)
+        return self._call(named + elsewhere, unreadable or twice)
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
         return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span)
 
-    def _check(self, call: Call) -> Decision:
-        decision = self._engine.check(call, self._credentials, self._policy)
+    def _admit(self, call: Call, decision: Decision) -> Decision:
+        """Take note of what ``decision`` admits."""
         if decision:
             self._admitted |= frozenset(call.namespaces)
             principal, claims = decision.principal, decision.claims
             ends = [e.expires_at for e in (principal, claims) if e is not None and e.expires_at is not None]
             self._ends = min(ends, default=math.inf)
         return decision
+
+
+def named_elsewhere(api: ApiMethod, metadata: Iterable[tuple[str, str | bytes]]) -> Namespaces:
+    """The namespaces that a call names outside of its messages: in its metadata, and by the method itself."""
+    named: tuple[str | None, ...] = ()
+    if api.metadata:
+        values = [value for key, value in metadata if key == api.metadata]
+        if len(values) > 1:
+            return (), f"the metadata has {len(values)} entries `{api.metadata}`"
+        named = tuple(str(value) or None for value in values) or (None,)
+    return (*named, api.constant) if api.constant else named, None
 
 
 def read_credentials(engine: Engine, metadata: Metadata, context: Context) -> Credentials:
