@@ -30,6 +30,7 @@ from authz.audit.record import VERSION, Record
 from authz.audit.reserve import Reserve
 from authz.audit.selection import Detail, shorten
 from authz.audit.settings import Durability, LogSettings
+from authz.audit.shelf import shelve
 from authz.errors import AuditError
 
 _log = logging.getLogger("authz")
@@ -74,6 +75,7 @@ class AuditLog:
         self._commit = GroupCommit(self._sync, self._sync_failed)
         self._wake = threading.Event()
         self._anchored: deque[bytes] = deque(maxlen=_ANCHORS_LIMIT)
+        self._bundles: deque[tuple[Path, str]] = deque()
         self._retired: list[int] = []
         self._fd = -1
         self._closed = False
@@ -192,6 +194,7 @@ class AuditLog:
         self._tender.join(5)
         self._commit.close()
         self._deliver_anchors()
+        self._shelve()
         for mirror in self._settings.mirrors:
             mirror.close()
         with self._disk:
@@ -236,6 +239,22 @@ class AuditLog:
             if not self._settings.unsafe_allow_unrecorded:
                 raise
 
+    def checkpoint(self) -> None:
+        """Seal what is written so far, now: before a copy is made, or the machine goes away.
+
+        Raises:
+            AuditError: the log is closed, or the checkpoint cannot be written.
+        """
+        with self._lock:
+            if self._closed or self._forked:
+                raise AuditError(f"the audit log {self.path} is closed")
+            if self._unsealed:
+                try:
+                    self._settle()
+                    self._seal()
+                except OSError as exc:
+                    raise AuditError(f"the audit log {self.path} cannot be sealed: {exc.strerror}") from None
+
     def lose(self, count: int, cause: str) -> None:
         """Account for ``count`` records that will never be written: their numbers are used up."""
         with self._lock:
@@ -250,6 +269,8 @@ class AuditLog:
                 if detail is Detail.COUNTED:
                     return None
             fields = entry.fields()
+            if isinstance(entry, Event) and entry.bundle is not None:
+                self._bundles.append((entry.bundle, str(entry.details.get("policy_version"))))
             if detail is Detail.BRIEF:
                 shorten(fields)
             if settings.masking is not None and isinstance(entry, Record):
@@ -362,6 +383,15 @@ class AuditLog:
 
     # -- beside the calls
 
+    def _shelve(self) -> None:
+        """Keep a copy of each policy that came into force."""
+        while self._bundles:
+            bundle, revision = self._bundles.popleft()
+            try:
+                shelve(bundle, revision, self._root if self._shared else self._root.parent)
+            except AuditError as exc:
+                self._complain(str(exc))
+
     def _sync(self) -> int:
         with self._disk:
             # the number first: what is appended while the disk works is not counted as done
@@ -404,6 +434,7 @@ class AuditLog:
             for descriptor in retired:
                 os.close(descriptor)
         self._deliver_anchors()
+        self._shelve()
         if self._ticket > self._synced or self._loss or self._unsealed:
             return settings.sync_seconds
         return 1.0
