@@ -36,7 +36,12 @@ class Reason(StrEnum):
     CREDENTIAL_MISSING = "credential_missing", "UNAUTHENTICATED"
     CREDENTIAL_MALFORMED = "credential_malformed", "UNAUTHENTICATED"
     CREDENTIAL_REPEATED = "credential_repeated", "UNAUTHENTICATED"
+    CREDENTIAL_FORWARDER_UNKNOWN = "credential_forwarder_unknown", "UNAUTHENTICATED"
+    CREDENTIAL_REVOKED = "credential_revoked", "UNAUTHENTICATED"
+    CREDENTIAL_EXPIRED = "credential_expired", "UNAUTHENTICATED"
     CREDENTIAL_UNSUPPORTED = "credential_unsupported", "UNAUTHENTICATED"
+
+    PEER_LIMITED = "peer_limited", "RESOURCE_EXHAUSTED"
 
     # bearer tokens
     TOKEN_TOO_LARGE = "token_too_large", "UNAUTHENTICATED"
@@ -52,6 +57,9 @@ class Reason(StrEnum):
     TOKEN_AUDIENCE_WRONG = "token_audience_wrong", "UNAUTHENTICATED"
     TOKEN_EXPIRED = "token_expired", "UNAUTHENTICATED"
     TOKEN_NOT_YET_VALID = "token_not_yet_valid", "UNAUTHENTICATED"
+    TOKEN_CONDITION_FAILED = "token_condition_failed", "UNAUTHENTICATED"
+    TOKEN_BINDING_UNSUPPORTED = "token_binding_unsupported", "UNAUTHENTICATED"
+    TOKEN_BINDING_WRONG = "token_binding_wrong", "UNAUTHENTICATED"
     TOKEN_LIFETIME_TOO_LONG = "token_lifetime_too_long", "UNAUTHENTICATED"
 
     # client certificates
@@ -60,6 +68,9 @@ class Reason(StrEnum):
     CERTIFICATE_EXPIRED = "certificate_expired", "UNAUTHENTICATED"
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid", "UNAUTHENTICATED"
     CERTIFICATE_KEY_WEAK = "certificate_key_weak", "UNAUTHENTICATED"
+    CERTIFICATE_REVOKED = "certificate_revoked", "UNAUTHENTICATED"
+    CERTIFICATE_REVOCATION_UNKNOWN = "certificate_revocation_unknown", "UNAVAILABLE"
+    CERTIFICATE_CONDITION_FAILED = "certificate_condition_failed", "UNAUTHENTICATED"
     CERTIFICATE_SUBJECT_REFUSED = "certificate_subject_refused", "UNAUTHENTICATED"
 
     # mapping
@@ -67,6 +78,8 @@ class Reason(StrEnum):
     CLAIMS_EXPIRED = "claims_expired", "UNAUTHENTICATED"
 
     # could not answer
+    AUTHENTICATOR_FAILED = "authenticator_failed", "INTERNAL"
+    MAPPER_FAILED = "mapper_failed", "INTERNAL"
     KEYS_UNAVAILABLE = "keys_unavailable", "UNAVAILABLE"
     AUDIT_UNAVAILABLE = "audit_unavailable", "UNAVAILABLE"
     EVALUATION_FAILED = "evaluation_failed", "INTERNAL"

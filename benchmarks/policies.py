@@ -1,8 +1,8 @@
 """A policy of any size, callers and calls for it, and an oracle that answers by brute force.
 
-Namespaces times roles times about a hundred methods in access groups, prefix patterns, wildcards, denials, exceptions for
-single methods, and callers with 1 to 30 roles. Nothing here uses what it measures: the oracle reads the rules as tuples
-and compares strings.
+Namespaces times roles times about a hundred methods in access groups, prefix patterns, wildcards, denials, exceptions
+for single methods, and callers with 1 to 30 roles. Nothing here uses what it measures: the oracle reads the rules as
+tuples and compares strings.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from authz.adapters import grpc as grpc
     from authz.adapters import grpc_aio as grpc_aio
+    from authz.adapters import tls as tls
 
-_ADAPTERS = ("grpc", "grpc_aio")
-__all__ = ["grpc", "grpc_aio"]
+_ADAPTERS = ("grpc", "grpc_aio", "tls")
+__all__ = ["grpc", "grpc_aio", "tls"]
 
 
 def __getattr__(name: str) -> Any:

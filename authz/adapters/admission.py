@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from authz.adapters.namespaces import read_namespaces
+from authz.adapters.namespaces import Namespaces, read_namespaces
 from authz.call import ApiMethod, Call, Scope
 from authz.credentials import ClientCertificate, Credentials, MalformedCredential, from_metadata
 from authz.decision.base import Decision
 from authz.engine import Engine, Policy
 from authz.reason import Reason
+from authz.trace_context import read_traceparent
 from authz.under_way import UnderWay
 
 _CERTIFICATE_KEY: Final = "x509_pem_cert"
-_HEX: Final = frozenset("0123456789abcdef")
 _log = logging.getLogger("authz")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -67,7 +67,9 @@ class Admission:
         "_method",
         "_peer",
         "_policy",
+        "_span",
         "_trace",
+        "refused",
     )
 
     def __init__(self, engine: Engine, method: str, context: Context) -> None:
@@ -79,19 +81,28 @@ class Admission:
         self._metadata = metadata if self._api is not None and self._api.metadata else ()
         self._credentials = read_credentials(engine, metadata, context)
         self._peer = context.peer()
-        self._agent = self._trace = ""
+        self._agent = ""
+        parents: tuple[str | bytes, ...] = ()
         for key, value in metadata:
             if key == "user-agent" and isinstance(value, str):
                 self._agent = value
-            elif key == "traceparent" and isinstance(value, str):
-                self._trace = _trace_id(value)
+            elif key == "traceparent":
+                parents += (value,)
+        self._trace, self._span = read_traceparent(parents) if parents else ("", "")
         self._admitted: frozenset[str | None] = frozenset()  # replaced, not changed: another thread may be reading it
         self._ends = math.inf
+        self.refused: Decision | None = None
+        """The denial that a further message met, whatever the handler made of that."""
 
     @property
     def needs_message(self) -> bool:
         """Whether the namespaces of the call are in its messages."""
         return needs_message(self._api)
+
+    @property
+    def admitted(self) -> frozenset[str | None]:
+        """The namespaces in which the RPC was allowed so far."""
+        return self._admitted
 
     def refuse_unproven(self) -> Decision | None:
         """The denial, if the caller is not proven, before any message is waited for."""
@@ -111,20 +122,19 @@ class Admission:
 
     def refuse_next(self, message: object) -> Decision | None:
         """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
-        refused = self.refuse_now()
-        if refused is not None:
-            return refused
-        call = self._read(message)
-        if call.unreadable is None and self._admitted.issuperset(call.namespaces):
-            return None
-        decision = self._check(call)
-        return None if decision else decision
+        self.refused = self.refuse_now()
+        if self.refused is None:
+            call = self._read(message)
+            if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
+                decision = self._check(call)
+                self.refused = None if decision else decision
+        return self.refused
 
     def refuse_now(self) -> Decision | None:
         """The denial, if the credential has ended or a new policy takes the call back; costs next to nothing if not."""
-        if time.time() < self._ends and self._engine.policy is self._policy:
-            return None
-        return self._again(self._engine.policy)
+        if self.refused is None and (time.time() >= self._ends or self._engine.policy is not self._policy):
+            return self._again(self._engine.policy)
+        return self.refused
 
     def recheck(self) -> Decision | None:
         """As :meth:`refuse_now`, and looks at the credential itself: it may have been revoked."""
@@ -152,18 +162,11 @@ class Admission:
         unreadable: str | None = None
         if api.namespaces or api.opaque:
             named, unreadable = ((None,), None) if message is None else read_namespaces(api, message)
-        if api.metadata:
-            values = [value for key, value in self._metadata if key == api.metadata]
-            if len(values) > 1:
-                unreadable = f"the metadata has {len(values)} entries `{api.metadata}`"
-            else:
-                named += tuple(str(value) or None for value in values) or (None,)
-        if api.constant:
-            named += (api.constant,)
-        return self._call(named, unreadable)
+        elsewhere, twice = named_elsewhere(api, self._metadata)
+        return self._call(named + elsewhere, unreadable or twice)
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
-        return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace)
+        return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span)
 
     def _check(self, call: Call) -> Decision:
         decision = self._engine.check(call, self._credentials, self._policy)
@@ -173,6 +176,17 @@ class Admission:
             ends = [e.expires_at for e in (principal, claims) if e is not None and e.expires_at is not None]
             self._ends = min(ends, default=math.inf)
         return decision
+
+
+def named_elsewhere(api: ApiMethod, metadata: Iterable[tuple[str, str | bytes]]) -> Namespaces:
+    """The namespaces that a call names outside of its messages: in its metadata, and by the method itself."""
+    named: tuple[str | None, ...] = ()
+    if api.metadata:
+        values = [value for key, value in metadata if key == api.metadata]
+        if len(values) > 1:
+            return (), f"the metadata has {len(values)} entries `{api.metadata}`"
+        named = tuple(str(value) or None for value in values) or (None,)
+    return (*named, api.constant) if api.constant else named, None
 
 
 def read_credentials(engine: Engine, metadata: Metadata, context: Context) -> Credentials:
@@ -187,9 +201,3 @@ def read_credentials(engine: Engine, metadata: Metadata, context: Context) -> Cr
         _log.exception("the transport's properties cannot be read")
         return (MalformedCredential(Reason.CREDENTIAL_MALFORMED, "the transport's properties cannot be read"),)
     return (*shown, *(ClientCertificate(pem) for pem in certificates))
-
-
-def _trace_id(traceparent: str) -> str:
-    parts = traceparent.split("-")
-    well_formed = len(parts) >= 4 and len(parts[1]) == 32 and _HEX.issuperset(parts[1])
-    return parts[1] if well_formed else ""

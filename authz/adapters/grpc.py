@@ -11,6 +11,7 @@ its messages, and for a caller who was not seen before and might as well be nobo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -21,13 +22,14 @@ import grpc
 
 from authz.adapters.admission import Admission, needs_message
 from authz.adapters.answer import AUDIT_ID_KEY, answer
-from authz.adapters.ongoing import Ongoing, OngoingInThread
+from authz.adapters.ongoing import NeverEnded, Ongoing, OngoingInThread, Stay
 from authz.decision.base import Decision
 from authz.enforcement import Recheck
 from authz.engine import Engine
 from authz.errors import RefusedError
 
 _log = logging.getLogger("authz")
+_NEVER_ENDED = NeverEnded()
 
 Handler = Any  # a grpc.RpcMethodHandler, or something with its attributes
 Admit = Callable[[Any, Any], tuple[Admission, Any]]
@@ -120,7 +122,7 @@ class Guards:
 
     def _admit_stream(self, method: str, requests: Iterator[Any], context: Any) -> tuple[Admission, Any]:
         admission, first = self._open(method, requests, context)
-        return admission, AuthorizedRequests(admission, first, requests, partial(self._refuse, context=context))
+        return admission, AuthorizedRequests(admission, first, requests)
 
     def _open(self, method: str, requests: Iterator[Any], context: Any) -> tuple[Admission, Any]:
         """Refuse an unproven caller; then wait for the first message, if it takes one to decide, and decide."""
@@ -153,68 +155,84 @@ class Guards:
     # does nothing yet: the asyncio server calls plain functions on its event loop, and only iterates in a thread.
 
     def _returning(self, admit: Admit, behaviour: Any) -> Any:
-        ongoing = self._ongoing
-
         def guard(argument: Any, context: Any) -> Any:
             admission, argument = admit(argument, context)
-            if ongoing is not None:
-                ongoing.enter(admission, partial(self._end, context=context))
+            stay = self._enter(admission, context)
             try:
-                return behaviour(argument, context)
-            except RefusedError as refusal:
-                self._refuse(refusal.decision, context)
+                response = behaviour(argument, context)
+                if admission.refused is not None:
+                    raise RefusedError(admission.refused)
+                return response
+            except Exception as error:
+                self._failed(error, admission, stay, context)
+                raise
             finally:
-                if ongoing is not None:
-                    ongoing.leave(admission)
+                self._leave(stay, context)
 
         return guard
 
     def _streaming(self, admit: Admit, behaviour: Any) -> Any:
-        ongoing = self._ongoing
-
         def guard(argument: Any, context: Any) -> Iterator[Any]:
             admission, argument = admit(argument, context)
-            if ongoing is not None:
-                ongoing.enter(admission, partial(self._end, context=context))
+            stay = self._enter(admission, context)
             try:
                 for response in behaviour(argument, context):
                     refused = admission.refuse_now()
                     if refused is not None:
-                        self._refuse(refused, context)
+                        raise RefusedError(refused)
                     yield response
-            except RefusedError as refusal:
-                self._refuse(refusal.decision, context)
+                if admission.refused is not None:
+                    raise RefusedError(admission.refused)
+            except Exception as error:
+                self._failed(error, admission, stay, context)
+                raise
             finally:
-                if ongoing is not None:
-                    ongoing.leave(admission)
+                self._leave(stay, context)
 
         return guard
 
     def _calling_back(self, admit: Admit, behaviour: Any) -> Any:
         """For a handler that returns at once and calls back with its responses, as the health service's Watch does."""
-        ongoing = self._ongoing
 
         def guard(argument: Any, context: Any, send_response_callback: Callable[[Any], None]) -> Any:
             admission, argument = admit(argument, context)
-            if ongoing is not None:
-                ongoing.enter(admission, partial(self._end, context=context))
-                context.add_callback(partial(ongoing.leave, admission))
+            stay = self._enter(admission, context)
+            context.add_callback(stay.leave)
 
             def send(response: Any) -> None:
-                refused = admission.refuse_now()
-                if refused is None:
+                refused = admission.refused if response is None else admission.refuse_now()
+                if refused is not None:
+                    if stay.leave():
+                        self._end(refused, context)
+                elif response is not None or stay.leave():  # None is the end of the responses
                     send_response_callback(response)
-                else:
-                    self._end(refused, context)
 
             try:
                 return behaviour(argument, context, send)
-            except RefusedError as refusal:
-                self._refuse(refusal.decision, context)
+            except Exception as error:
+                self._failed(error, admission, stay, context)
+                self._leave(stay, context)
+                raise
 
-        guard.experimental_non_blocking = True  # type: ignore[attr-defined]
-        guard.experimental_thread_pool = getattr(behaviour, "experimental_thread_pool", None)  # type: ignore[attr-defined]
+        vars(guard)["experimental_non_blocking"] = True
+        vars(guard)["experimental_thread_pool"] = getattr(behaviour, "experimental_thread_pool", None)
         return guard
+
+    def _enter(self, admission: Admission, context: Any) -> Stay:
+        if self._ongoing is None:
+            return _NEVER_ENDED
+        return self._ongoing.enter(admission, partial(self._end, context=context))
+
+    def _leave(self, stay: Stay, context: Any) -> None:
+        """Leave before the server is told how the handler ended; should the call be ended already, tell it nothing."""
+        if not stay.leave() and self._threads:
+            raise _ended(context)
+
+    def _failed(self, error: Exception, admission: Admission, stay: Stay, context: Any) -> None:
+        """Answer a handler's failure with a denial, if there was one: also if the handler made something else of it."""
+        refused = error.decision if isinstance(error, RefusedError) else admission.refused
+        if refused is not None and stay.leave():
+            self._refuse(refused, context)
 
     # --- two ways to end one
 
@@ -258,26 +276,36 @@ def _send_status(context: Any) -> None:
             state.condition.notify_all()
 
 
+def _ended(context: Any) -> grpc.RpcError:
+    """What a handler's thread raises where the call has been ended already: the server takes it for its own news.
+
+    Anything else would have the server send a second status, wait for its completion, and never stop.
+    """
+    error = grpc.RpcError()
+    with contextlib.suppress(AttributeError):
+        state = context._state  # noqa: SLF001 - private: only needed where sending a status by private means has worked
+        with state.condition:
+            state.aborted = False
+            state.rpc_errors.append(error)
+    return error
+
+
 class AuthorizedRequests:
     """A request stream of which every message is allowed before the handler sees it.
 
-    A message that is refused ends the call. A handler that swallows the end gets no message after it either.
+    A message that is refused is a :class:`RefusedError`, with which the guard ends the call. A handler that swallows it
+    gets no message after it either, and cannot end the call otherwise.
 
     Args:
         admission: of the call, opened.
         first: the message that it was opened with; None if it was opened without one.
         requests: gRPC's own stream.
-        refuse: ends the call.
     """
 
-    def __init__(
-        self, admission: Admission, first: Any, requests: Iterator[Any], refuse: Callable[[Decision], NoReturn]
-    ) -> None:
+    def __init__(self, admission: Admission, first: Any, requests: Iterator[Any]) -> None:
         self._admission = admission
         self._first = first
         self._requests = requests
-        self._refuse = refuse
-        self._refused: Decision | None = None
         self._lock = threading.Lock()
 
     def __iter__(self) -> AuthorizedRequests:
@@ -285,15 +313,16 @@ class AuthorizedRequests:
 
     def __next__(self) -> Any:
         with self._lock:
-            if self._refused is None:
+            refused = self._admission.refused
+            if refused is None:
                 first, self._first = self._first, None
                 if first is not None:
                     return first
                 message = next(self._requests)
-                self._refused = self._admission.refuse_next(message)
-                if self._refused is None:
+                refused = self._admission.refuse_next(message)
+                if refused is None:
                     return message
-        return self._refuse(self._refused)
+        raise RefusedError(refused)
 
     def next(self) -> Any:
         """The next message, as gRPC's own request iterator spells it."""

@@ -23,13 +23,14 @@ import grpc
 from authz.adapters.admission import Admission
 from authz.adapters.answer import AUDIT_ID_KEY, Answer, answer
 from authz.adapters.grpc import Guards, Handler, caller_first
-from authz.adapters.ongoing import OngoingInThread, OngoingOnLoop
+from authz.adapters.ongoing import NeverEnded, OngoingInThread, OngoingOnLoop, Stay
 from authz.decision.base import Decision
 from authz.enforcement import Recheck
 from authz.engine import Engine
 from authz.errors import RefusedError
 
 _log = logging.getLogger("authz")
+_NEVER_ENDED = NeverEnded()
 Admit = Callable[[Any, Any], Awaitable[tuple[Admission, Any, Any]]]
 
 
@@ -133,40 +134,41 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
     def _returning(self, admit: Admit, behaviour: Any) -> Any:
         async def guard(argument: Any, context: Any) -> Any:
             admission, argument, authorized = await admit(argument, context)
-            self._enter(admission, context)
+            stay = self._enter(admission, context)
             try:
                 return await behaviour(argument, authorized)
             except RefusedError as refusal:
-                await self._refuse(refusal.decision, context)
+                if stay.leave():
+                    await self._refuse(refusal.decision, context)
+                raise
             finally:
-                self._leave(admission)
+                stay.leave()
 
         return guard
 
     def _generating(self, admit: Admit, behaviour: Any) -> Any:
         async def guard(argument: Any, context: Any) -> AsyncIterator[Any]:
             admission, argument, authorized = await admit(argument, context)
-            self._enter(admission, context)
+            stay = self._enter(admission, context)
             try:
                 async for response in behaviour(argument, authorized):
                     refused = admission.refuse_now()
                     if refused is not None:
-                        await self._refuse(refused, context)
+                        raise RefusedError(refused)
                     yield response
             except RefusedError as refusal:
-                await self._refuse(refusal.decision, context)
+                if stay.leave():
+                    await self._refuse(refusal.decision, context)
+                raise
             finally:
-                self._leave(admission)
+                stay.leave()
 
         return guard
 
-    def _enter(self, admission: Admission, context: Any) -> None:
-        if self._ongoing is not None:
-            self._ongoing.enter(admission, partial(self._end, context=context, task=asyncio.current_task()))
-
-    def _leave(self, admission: Admission) -> None:
-        if self._ongoing is not None:
-            self._ongoing.leave(admission)
+    def _enter(self, admission: Admission, context: Any) -> Stay:
+        if self._ongoing is None:
+            return _NEVER_ENDED
+        return self._ongoing.enter(admission, partial(self._end, context=context, task=asyncio.current_task()))
 
     # --- two ways to end one
 

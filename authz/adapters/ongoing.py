@@ -20,6 +20,26 @@ End: TypeAlias = Callable[[Decision], object]
 """Ends a call with the answer to a denial. Must not raise."""
 
 
+class Stay:
+    """One call among those under way. Either it leaves by itself, or it is ended from elsewhere: never both.
+
+    A server must not be given two statuses for one call: before its handler gives one, the call has to leave.
+    """
+
+    __slots__ = ("_admission", "_calls", "_own")
+
+    def __init__(self, calls: dict[Admission, End], admission: Admission) -> None:
+        self._calls = calls
+        self._admission = admission
+        self._own: bool | None = None
+
+    def leave(self) -> bool:
+        """Leave; whether the call was its own to end, and was not ended from elsewhere. May be asked again."""
+        if self._own is None:
+            self._own = self._calls.pop(self._admission, None) is not None
+        return self._own
+
+
 class Ongoing:
     """The calls under way. Thread-safe.
 
@@ -31,13 +51,10 @@ class Ongoing:
         self.interval = interval
         self._calls: dict[Admission, End] = {}
 
-    def enter(self, admission: Admission, end: End) -> None:
-        """Look at the call of ``admission`` from now on; ``end`` is called once if it is refused."""
+    def enter(self, admission: Admission, end: End) -> Stay:
+        """Look at the call of ``admission`` until it leaves; ``end`` is called, once, if it is refused before."""
         self._calls[admission] = end
-
-    def leave(self, admission: Admission) -> None:
-        """Look at it no more."""
-        self._calls.pop(admission, None)
+        return Stay(self._calls, admission)
 
     def _snapshot(self) -> list[tuple[Admission, End]]:
         return list(self._calls.items())
@@ -46,10 +63,19 @@ class Ongoing:
         for admission, end in calls:
             try:
                 refused = admission.recheck()
+                # whoever takes it out of the dictionary is the one who ends it
                 if refused is not None and self._calls.pop(admission, None) is not None:
                     end(refused)
             except Exception:
                 _log.exception("a call under way could not be looked at again")
+
+
+class NeverEnded(Stay):
+    """A call that is looked at with its messages alone, so that it is always its own to end."""
+
+    def __init__(self) -> None:
+        super().__init__({}, None)  # type: ignore[arg-type]
+        self._own = True
 
 
 class OngoingInThread(Ongoing):
@@ -60,11 +86,12 @@ class OngoingInThread(Ongoing):
         self._lock = threading.Lock()
         self._started = False
 
-    def enter(self, admission: Admission, end: End) -> None:
+    def enter(self, admission: Admission, end: End) -> Stay:
         """See :class:`Ongoing`."""
-        super().enter(admission, end)
+        stay = super().enter(admission, end)
         if not self._started:
             self._start()
+        return stay
 
     def _start(self) -> None:
         with self._lock:
@@ -90,11 +117,12 @@ class OngoingOnLoop(Ongoing):
         super().__init__(interval)
         self._armed = False
 
-    def enter(self, admission: Admission, end: End) -> None:
+    def enter(self, admission: Admission, end: End) -> Stay:
         """See :class:`Ongoing`. To be called on the event loop."""
-        super().enter(admission, end)
+        stay = super().enter(admission, end)
         if not self._armed:
             self._arm(asyncio.get_running_loop())
+        return stay
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         self._armed = bool(self._calls)

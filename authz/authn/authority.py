@@ -11,8 +11,13 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
+from authz.authn.background import WatchedFile
 from authz.authn.certificate_names import CertificateNames, read_spiffe_id, refused
+from authz.authn.conditions import Condition
+from authz.authn.crl import Crls
 from authz.authn.subject import subject_problem
+from authz.errors import AuthenticationError
+from authz.reason import Reason
 
 _CHAIN_LIMIT: Final = 4
 _AGNOSTIC: Final = Criticality.AGNOSTIC
@@ -73,6 +78,8 @@ class Authority:
         attribute: for ``subject_from="attribute"``: a key of :data:`authz.authn.certificate_names.ATTRIBUTES`.
         trust_domains: for ``subject_from="spiffe"``: the trust domains that this authority may speak for.
         require: subject attributes that must have exactly this value, e.g. ``{"O": "Example Corp"}``.
+        conditions: what must hold of the names in a certificate.
+        crls: the revocation lists; None: there are none, and nothing is revoked by them.
         usage_required: whether a certificate must say that it is for TLS clients; if False, it may say nothing.
     """
 
@@ -85,6 +92,8 @@ class Authority:
     trust_domains: frozenset[str] = frozenset()
     require: Mapping[str, str] = field(default_factory=dict)
     usage_required: bool = True
+    conditions: Sequence[Condition] = ()
+    crls: WatchedFile[Crls] | None = None
 
     def chain(
         self, leaf: x509.Certificate, shown: Sequence[x509.Certificate], now: float
@@ -115,7 +124,7 @@ class Authority:
         """The caller's name, and what a claim rule may read of the certificate.
 
         Raises:
-            AuthenticationError: CERTIFICATE_SUBJECT_REFUSED.
+            AuthenticationError: CERTIFICATE_SUBJECT_REFUSED or CERTIFICATE_CONDITION_FAILED.
         """
         for name, value in self.require.items():
             if names.subject.get(name, ()) != (value,):
@@ -131,6 +140,10 @@ class Authority:
             "email": list(names.emails),
             **special,
         }
+        for condition in self.conditions:
+            if not condition.holds(attributes):
+                detail = f"the authority {self.name} requires that {condition.text}"
+                raise AuthenticationError(Reason.CERTIFICATE_CONDITION_FAILED, detail)
         return subject, attributes
 
 

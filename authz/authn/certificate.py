@@ -16,10 +16,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from authz.authn.authority import Authority
+from authz.authn.background import WatchedFile
 from authz.authn.base import Principal, PrincipalKind
 from authz.authn.certificate_names import read_names
 from authz.authn.keys import algorithms_of
 from authz.authn.memory import Memory
+from authz.authn.revocation import Revocations
 from authz.credentials import ClientCertificate, Credential
 from authz.errors import AuthenticationError
 from authz.reason import Reason
@@ -32,6 +34,8 @@ _SHOWN_LIMIT: Final = 8
 @dataclass(frozen=True, slots=True, eq=False)
 class _Proven:
     principal: Principal
+    chain: Sequence[x509.Certificate]
+    authority: Authority
     begin: float
     end: float
 
@@ -46,11 +50,28 @@ class CertificateAuthenticator:
         authorities: in the order in which they are tried. The first that vouches for a certificate decides: if it
             refuses the name in it, no other is asked.
         remembered: how many proven certificates are remembered, at most.
+        revocations: what is revoked at the moment; None: nothing but what an authority's own list names.
     """
 
-    def __init__(self, authorities: Iterable[Authority], *, remembered: int = DEFAULT_REMEMBERED) -> None:
+    def __init__(
+        self,
+        authorities: Iterable[Authority],
+        *,
+        remembered: int = DEFAULT_REMEMBERED,
+        revocations: WatchedFile[Revocations] | None = None,
+    ) -> None:
         self.authorities = tuple(authorities)
+        self._revocations = revocations
         self._proven: Memory[bytes, _Proven] = Memory(remembered)
+
+    def remembers(self, certificate: ClientCertificate) -> bool:
+        """Whether ``certificate`` was proven and is not forgotten. It may have expired since: this is no proof."""
+        return certificate.pem in self._proven
+
+    @property
+    def memory(self) -> Memory[bytes, _Proven]:
+        """What is remembered, for metrics."""
+        return self._proven
 
     def authenticate(self, credential: Credential, now: float) -> Principal | None:
         """Prove a :class:`ClientCertificate`. See :class:`authz.authn.base.Authenticator`."""
@@ -61,6 +82,10 @@ class CertificateAuthenticator:
             proven = self._prove(credential.pem, now)
             self._proven.put(credential.pem, proven)
         _check_validity(proven.begin, proven.end, now)
+        if proven.authority.crls is not None:
+            proven.authority.crls.value.check(proven.chain, now)
+        if self._revocations is not None:
+            self._revocations.value.check(proven.principal)
         return proven.principal
 
     def _prove(self, pem: bytes, now: float) -> _Proven:
@@ -91,7 +116,7 @@ class CertificateAuthenticator:
             attributes=MappingProxyType(dict(attributes)),
             fingerprint=leaf.fingerprint(SHA256()).hex(),
         )
-        return _Proven(principal, begin, end)
+        return _Proven(principal, chain, authority, begin, end)
 
 
 def read_certificates(pem: bytes) -> Sequence[x509.Certificate]:

@@ -6,20 +6,30 @@ a caller anonymous.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from typing import Any, Final
 
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from authz.authn.background import Background
 from authz.authn.base import ANONYMOUS, Authenticator, Principal
-from authz.authn.keys import KeySource
+from authz.authn.certificate import read_certificates
+from authz.authn.fetched_keys import FetchedKeys, KeyStatus
+from authz.authn.forwarded import read_forwarded
 from authz.authn.memory import Memory
-from authz.credentials import BearerToken, ClientCertificate, Credential, Credentials
+from authz.credentials import BearerToken, ClientCertificate, Credential, Credentials, ForwardedCertificate
 from authz.errors import AuthenticationError
 from authz.reason import Reason
 
+_log = logging.getLogger("authz.authn")
 _PAIRS_REMEMBERED = 10_000
+DEFAULT_STARTUP: Final = 10.0
 
 
 class Combine(StrEnum):
@@ -43,7 +53,11 @@ class Authentication:
         certificates: proves client certificates; None: a certificate is no credential (a mesh shows one for itself).
         combine: the rule for both; needed exactly if both are given.
         anonymous: gRPC full methods that a caller who shows nothing at all may call.
-        sources: where keys come from: started and closed with this object.
+        forwarders: ids of the principals who may forward the certificates of their own callers, e.g.
+            ``user:mesh:spiffe://prod.example.org/ns/edge/sa/envoy``; only with ``certificates``. Such a peer that
+            forwards none is the caller itself.
+        background: what runs beside the calls for them: started and closed with this object.
+        startup: how many seconds :meth:`start` waits for the first keys.
     """
 
     def __init__(
@@ -53,39 +67,76 @@ class Authentication:
         *,
         combine: Combine | None = None,
         anonymous: Iterable[str] = (),
-        sources: Sequence[KeySource] = (),
+        forwarders: Iterable[str] = (),
+        background: Sequence[Background] = (),
+        startup: float = DEFAULT_STARTUP,
     ) -> None:
         both = tokens is not None and certificates is not None
         if both != (combine is not None):
             raise ValueError("`combine` is needed if both tokens and certificates are credentials, and only then")
         self.combine = combine
         self.anonymous = frozenset(anonymous)
-        self._tokens = tokens
+        self.forwarders = frozenset(forwarders)
+        if self.forwarders and certificates is None:
+            raise ValueError("`forwarders` are proven by certificates, and there is nothing that proves any")
+        self.tokens = tokens
         self._certificates = certificates
-        self._sources = tuple(sources)
+        self._background = tuple(background)
+        self._startup = startup
         self._pairs: Memory[tuple[Principal, Principal], Principal] = Memory(_PAIRS_REMEMBERED)
+        self._fingerprints: Memory[bytes, str] = Memory(_PAIRS_REMEMBERED)
         self._refusals: Counter[Reason] = Counter()
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin to look for newer keys in the background."""
-        for source in self._sources:
-            source.start()
+        """Begin what runs beside the calls, and wait for the first keys, but no longer than ``startup`` seconds.
+
+        An issuer whose keys are not there by then is refused with KEYS_UNAVAILABLE until they are, and no other issuer.
+        """
+        for each in self._background:
+            each.start()
+        end = time.monotonic() + self._startup
+        for each in self._background:
+            if not each.ready(max(0.0, end - time.monotonic())):
+                _log.error("going on without: %s", each)
 
     def close(self) -> None:
-        """Stop looking for newer keys. Authentication goes on with those at hand."""
-        for source in self._sources:
-            source.close()
+        """End what runs beside the calls. Authentication goes on with the keys at hand."""
+        for each in self._background:
+            each.close()
+
+    @property
+    def keys(self) -> Sequence[KeyStatus]:
+        """How it stands with each source of keys that are fetched."""
+        return [each.status for each in self._background if isinstance(each, FetchedKeys)]
 
     def recognizes(self, credentials: Credentials) -> bool:
         """Whether these very credentials were proven lately. A hint that costs little, and no proof."""
-        remembers = getattr(self._tokens, "remembers", None)
-        return remembers is not None and all(isinstance(c, BearerToken) and remembers(c) for c in credentials)
+        return all(map(self._recognizes, credentials))
+
+    def _recognizes(self, credential: Credential) -> bool:
+        if isinstance(credential, BearerToken):
+            part = self.tokens
+        elif isinstance(credential, ClientCertificate):
+            if self._certificates is None:
+                return True  # it does not count
+            part = self._certificates
+        else:
+            return False
+        remembers = getattr(part, "remembers", None)
+        return remembers is not None and bool(remembers(credential))
 
     @property
     def reads_certificates(self) -> bool:
         """Whether a client certificate counts as a credential."""
         return self._certificates is not None
+
+    @property
+    def caches(self) -> Mapping[str, Memory[Any, Any]]:
+        """What is remembered, by what it is, for metrics."""
+        parts = {"tokens": self.tokens, "certificates": self._certificates}
+        memories = {name: getattr(part, "memory", None) for name, part in parts.items()}
+        return {"pairs": self._pairs} | {name: memory for name, memory in memories.items() if memory is not None}
 
     @property
     def refusals(self) -> Mapping[Reason, int]:
@@ -117,6 +168,7 @@ class Authentication:
     def _authenticate(self, credentials: Credentials, method: str, now: float) -> Principal:
         token: BearerToken | None = None
         certificate: ClientCertificate | None = None
+        forwarded: ForwardedCertificate | None = None
         for credential in credentials:
             if isinstance(credential, BearerToken):
                 if token is not None:
@@ -126,17 +178,43 @@ class Authentication:
                 if certificate is not None:
                     raise AuthenticationError(Reason.CREDENTIAL_REPEATED, "more than one certificate was shown")
                 certificate = credential
+            elif isinstance(credential, ForwardedCertificate):
+                forwarded = credential
             else:
                 raise AuthenticationError(credential.reason, credential.detail)
-        by_token = None if token is None else _prove(self._tokens, token, now)
+        by_token = None if token is None else _prove(self.tokens, token, now)
         by_certificate = None
         if certificate is not None and self._certificates is not None:
             by_certificate = _prove(self._certificates, certificate, now)
+        if forwarded is not None and self.forwarders:
+            certificate = self._received(forwarded, by_certificate)
+            by_certificate = _prove(self._certificates, certificate, now)
+        if by_token is not None and by_token.fingerprint:
+            self._check_binding(by_token, certificate)
         if self.combine is Combine.REQUIRE_BOTH and (by_token is not None or by_certificate is not None):
             return self._both(by_token, by_certificate)
         if by_certificate is not None and (by_token is None or self.combine is Combine.MTLS):
             return by_certificate
         return by_token if by_token is not None else self._nobody(method)
+
+    def _received(self, forwarded: ForwardedCertificate, peer: Principal | None) -> ClientCertificate:
+        """The certificate of a proxy's own caller, if the peer is a proxy that is named for it."""
+        if peer is None or peer.id not in self.forwarders:
+            detail = "a certificate was forwarded by a peer who is not named for that"
+            raise AuthenticationError(Reason.CREDENTIAL_FORWARDER_UNKNOWN, detail)
+        return ClientCertificate(read_forwarded(forwarded.text))
+
+    def _check_binding(self, principal: Principal, certificate: ClientCertificate | None) -> None:
+        """Refuse a token that is bound to another certificate than the connection's, however it came to be here."""
+        if certificate is None:
+            detail = "the token is bound to a certificate, and none was shown"
+            raise AuthenticationError(Reason.TOKEN_BINDING_WRONG, detail)
+        shown = self._fingerprints.get(certificate.pem)
+        if shown is None:
+            shown = read_certificates(certificate.pem)[0].fingerprint(SHA256()).hex()
+            self._fingerprints.put(certificate.pem, shown)
+        if shown != principal.fingerprint:
+            raise AuthenticationError(Reason.TOKEN_BINDING_WRONG, "the token is bound to another certificate")
 
     def _nobody(self, method: str) -> Principal:
         if method in self.anonymous:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from authz.authn import base64url
 from authz.authn.base import Principal, PrincipalKind
-from authz.authn.keys import KeySet, KeySource
+from authz.authn.conditions import Condition
+from authz.authn.keys import Key, KeySet, KeySource
 from authz.authn.pointer import ABSENT, Pointer
 from authz.authn.subject import subject_problem
 from authz.authn.token import UnverifiedToken
@@ -36,6 +38,7 @@ class Issuer:
         subject: where the claims set names the caller.
         leeway: how far clocks may be apart, in seconds.
         max_lifetime: how long a token may live, in seconds, both from its ``iat`` and from now.
+        conditions: what must hold of every token's claims set.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Issuer:
     subject: Pointer = SUBJECT
     leeway: float = 30.0
     max_lifetime: float = 86_400.0
+    conditions: Sequence[Condition] = ()
 
     def verify(self, token: UnverifiedToken, claims: dict[str, object], now: float) -> tuple[Principal, KeySet]:
         """Prove that this issuer signed ``token`` and that it is good at ``now``.
@@ -64,12 +68,49 @@ class Issuer:
         Raises:
             AuthenticationError: TOKEN_ALGORITHM_REFUSED, TOKEN_TYPE_REFUSED, KEYS_UNAVAILABLE, TOKEN_KEY_UNKNOWN,
                 TOKEN_SIGNATURE_WRONG, TOKEN_CLAIM_MISSING, TOKEN_CLAIM_MALFORMED, TOKEN_AUDIENCE_WRONG, TOKEN_EXPIRED,
-                TOKEN_NOT_YET_VALID or TOKEN_LIFETIME_TOO_LONG.
+                TOKEN_NOT_YET_VALID, TOKEN_LIFETIME_TOO_LONG, TOKEN_CONDITION_FAILED or TOKEN_BINDING_UNSUPPORTED.
         """
-        self._check_header(token)
+        self.check_algorithm(token)
+        self.check_type(token)
+        keys = self.key_set(now)
+        key = self.check_signature(token, keys)
+        expires_at = self.check_times(claims, now)
+        self.check_audience(claims)
+        self.check_conditions(claims)
+        principal = Principal(
+            kind=PrincipalKind.TOKEN,
+            issuer=self.name,
+            subject=self.subject_of(claims),
+            prefix=self.prefix,
+            expires_at=expires_at,
+            attributes=MappingProxyType(claims),
+            key_id=key.id or "",
+            fingerprint=bound_to(claims),
+        )
+        return principal, keys
+
+    def check_algorithm(self, token: UnverifiedToken) -> None:
+        """Refuse an ``alg`` that is not this issuer's."""
+        if token.algorithm not in self.algorithms:
+            known = ", ".join(sorted(self.algorithms))
+            detail = f"`alg` is {token.algorithm!r}; the issuer {self.name} signs with {known}"
+            raise AuthenticationError(Reason.TOKEN_ALGORITHM_REFUSED, detail)
+
+    def check_type(self, token: UnverifiedToken) -> None:
+        """Refuse a ``typ`` that is not an access token's."""
+        if token.type not in self.types and (token.type is not None or self.type_required):
+            detail = f"`typ` is {token.type!r}; the issuer {self.name}'s tokens have {', '.join(sorted(self.types))}"
+            raise AuthenticationError(Reason.TOKEN_TYPE_REFUSED, detail)
+
+    def key_set(self, now: float) -> KeySet:
+        """The issuer's keys, if there are any."""
         keys = self.keys.current(now)
         if keys is None:
             raise AuthenticationError(Reason.KEYS_UNAVAILABLE, f"there are no keys of the issuer {self.name}")
+        return keys
+
+    def check_signature(self, token: UnverifiedToken, keys: KeySet) -> Key:
+        """The key among ``keys`` that signed the token."""
         candidates = keys.find(token.key_id, token.algorithm)
         if not candidates:
             self.keys.missed(token.key_id)
@@ -78,33 +119,11 @@ class Issuer:
             raise AuthenticationError(Reason.TOKEN_KEY_UNKNOWN, detail)
         for key in candidates:
             if key.verifies(token.algorithm, token.signed, token.signature):
-                break
-        else:
-            raise AuthenticationError(Reason.TOKEN_SIGNATURE_WRONG, f"the signature is not the issuer {self.name}'s")
-        expires_at = self._check_times(claims, now)
-        self._check_audience(claims)
-        principal = Principal(
-            kind=PrincipalKind.TOKEN,
-            issuer=self.name,
-            subject=self._subject(claims),
-            prefix=self.prefix,
-            expires_at=expires_at,
-            attributes=MappingProxyType(claims),
-            key_id=key.id or "",
-        )
-        return principal, keys
+                return key
+        raise AuthenticationError(Reason.TOKEN_SIGNATURE_WRONG, f"the signature is not the issuer {self.name}'s")
 
-    def _check_header(self, token: UnverifiedToken) -> None:
-        if token.algorithm not in self.algorithms:
-            detail = (
-                f"`alg` is {token.algorithm!r}; the issuer {self.name} signs with {', '.join(sorted(self.algorithms))}"
-            )
-            raise AuthenticationError(Reason.TOKEN_ALGORITHM_REFUSED, detail)
-        if token.type not in self.types and (token.type is not None or self.type_required):
-            detail = f"`typ` is {token.type!r}; the issuer {self.name}'s tokens have {', '.join(sorted(self.types))}"
-            raise AuthenticationError(Reason.TOKEN_TYPE_REFUSED, detail)
-
-    def _check_times(self, claims: Mapping[str, object], now: float) -> float:
+    def check_times(self, claims: Mapping[str, object], now: float) -> float:
+        """When the token ends, leeway included, if it is good at ``now`` and does not live too long."""
         expiry, earliest, issued = _time(claims, "exp"), _time(claims, "nbf"), _time(claims, "iat")
         if expiry is None:
             raise AuthenticationError(Reason.TOKEN_CLAIM_MISSING, "`exp` is missing")
@@ -124,7 +143,8 @@ class Issuer:
             raise AuthenticationError(Reason.TOKEN_LIFETIME_TOO_LONG, detail)
         return expiry + self.leeway
 
-    def _check_audience(self, claims: Mapping[str, object]) -> None:
+    def check_audience(self, claims: Mapping[str, object]) -> None:
+        """Refuse a token that is for somebody else."""
         audience = claims.get("aud", ABSENT)
         if audience is ABSENT:
             raise AuthenticationError(Reason.TOKEN_CLAIM_MISSING, "`aud` is missing")
@@ -136,7 +156,19 @@ class Issuer:
             detail = f"`aud` names none of {', '.join(sorted(self.audiences))}"
             raise AuthenticationError(Reason.TOKEN_AUDIENCE_WRONG, detail)
 
-    def _subject(self, claims: Mapping[str, object]) -> str:
+    def check_conditions(self, claims: Mapping[str, object]) -> None:
+        """Refuse a token for which one of the issuer's conditions does not hold."""
+        token_id = claims.get("jti", "")
+        if not isinstance(token_id, str) or len(token_id) > _TEXT_LIMIT:
+            # what a revocation list names must be there as text, or not at all
+            raise AuthenticationError(Reason.TOKEN_CLAIM_MALFORMED, "`jti` is not text")
+        for condition in self.conditions:
+            if not condition.holds(claims):
+                detail = f"the issuer {self.name} requires that {condition.text}"
+                raise AuthenticationError(Reason.TOKEN_CONDITION_FAILED, detail)
+
+    def subject_of(self, claims: Mapping[str, object]) -> str:
+        """The caller's name."""
         value = self.subject.find(claims)
         if value is ABSENT:
             raise AuthenticationError(Reason.TOKEN_CLAIM_MISSING, f"`{self.subject.text}` is missing")
@@ -159,3 +191,22 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
         detail = f"`{name}` is not a number of seconds from 1970 to the year 9999"
         raise AuthenticationError(Reason.TOKEN_CLAIM_MALFORMED, detail)
     return float(value)
+
+
+def bound_to(claims: Mapping[str, object]) -> str:
+    """SHA-256 (hex) of the certificate that must be shown with the token (RFC 8705, section 3.1); empty: none."""
+    if "cnf" not in claims:
+        return ""
+    binding = claims["cnf"]
+    if not isinstance(binding, dict) or list(binding) != ["x5t#S256"]:
+        # Whoever bound the token to something else relies on somebody to check that.
+        detail = "the token is bound to its holder (`cnf`) by something else than a certificate's `x5t#S256`"
+        raise AuthenticationError(Reason.TOKEN_BINDING_UNSUPPORTED, detail)
+    text = binding["x5t#S256"]
+    try:
+        digest = base64url.decode(text.encode("ascii")) if isinstance(text, str) else b""
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise AuthenticationError(Reason.TOKEN_CLAIM_MALFORMED, "`x5t#S256` in `cnf` is not a SHA-256 in base64url")
+    return digest.hex()

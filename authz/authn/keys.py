@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from jwt.algorithms import Algorithm, get_default_algorithms
 
+from authz.authn.background import WatchedFile
+
 ASYMMETRIC: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
@@ -81,14 +83,6 @@ class KeySource(Protocol):
         """Take note that a token names a key that is not in the set, so that the source may look again, later."""
         ...
 
-    def start(self) -> None:
-        """Begin to look for newer keys in the background, if this source does that."""
-        ...
-
-    def close(self) -> None:
-        """Stop looking. The keys at hand remain."""
-        ...
-
 
 class FixedKeys:
     """A key source that always has the same keys."""
@@ -103,11 +97,19 @@ class FixedKeys:
     def missed(self, key_id: str | None) -> None:
         """Do nothing: there is nowhere to look."""
 
-    def start(self) -> None:
-        """Do nothing."""
 
-    def close(self) -> None:
-        """Do nothing."""
+class WatchedKeys:
+    """The keys of a file that is read again when it changes."""
+
+    def __init__(self, file: WatchedFile[KeySet]) -> None:
+        self._file = file
+
+    def current(self, now: float) -> KeySet:  # noqa: ARG002 - a file does not age
+        """The keys, as the file had them when it was last good."""
+        return self._file.value
+
+    def missed(self, key_id: str | None) -> None:
+        """Do nothing: the file is looked at anyway."""
 
 
 def public_key(material: PublicKeyTypes, key_id: str | None, only: str | None = None) -> Key:

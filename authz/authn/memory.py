@@ -12,16 +12,20 @@ V = TypeVar("V")
 class Memory(Generic[K, V]):
     """Remembers at most ``limit`` entries. Thread-safe.
 
+    Attributes:
+        stored: how many entries were ever put here: what was not found, and had to be worked out.
+
     Oldest first is what it forgets, whether or not an entry was read lately: keeping count of readings would cost every
     reader more than it costs one of them to work an entry out again.
     """
 
-    __slots__ = ("_entries", "_limit", "_lock", "get")
+    __slots__ = ("_entries", "_limit", "_lock", "get", "stored")
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
             raise ValueError("a memory holds at least one entry")
         self._limit = limit
+        self.stored = 0
         self._entries: dict[K, V] = {}
         self._lock = threading.Lock()
         # The dictionary's own method: one call, and atomic.
@@ -36,6 +40,7 @@ class Memory(Generic[K, V]):
     def put(self, key: K, value: V) -> None:
         """Remember ``value`` for ``key`` as the newest entry."""
         with self._lock:
+            self.stored += 1
             self._entries.pop(key, None)
             while len(self._entries) >= self._limit:
                 del self._entries[next(iter(self._entries))]

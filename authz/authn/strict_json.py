@@ -11,6 +11,8 @@ import json
 import math
 from typing import Final, NoReturn
 
+import orjson
+
 DEPTH_LIMIT: Final = 16
 
 
@@ -24,6 +26,15 @@ def read_json(data: bytes) -> object:
         ValueError: with a sentence that says what is wrong, and repeats nothing of the text.
     """
     try:
+        # Writing out again what was read shows each member once. Text that comes out as it went in, byte for byte, can
+        # only be read in one way; most issuers write such text, and it is read ten times as fast.
+        value = orjson.loads(data)
+        if orjson.dumps(value) == data:
+            _refuse_depth(data, value)
+            return value
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        pass
+    try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None
@@ -35,8 +46,7 @@ def read_json(data: bytes) -> object:
         raise ValueError("is not JSON") from None
     except RecursionError:
         raise ValueError(f"is nested deeper than {DEPTH_LIMIT}") from None
-    if data.count(b"[") + data.count(b"{") > DEPTH_LIMIT:
-        _refuse_depth(value)
+    _refuse_depth(data, value)
     if "\\u" in text:
         _refuse_lone_surrogates(value)
     return value
@@ -74,7 +84,9 @@ def _int(text: str) -> int:
     return int(text)
 
 
-def _refuse_depth(value: object) -> None:
+def _refuse_depth(data: bytes, value: object) -> None:
+    if data.count(b"[") + data.count(b"{") <= DEPTH_LIMIT:
+        return
     level = [value]
     for _ in range(DEPTH_LIMIT + 1):
         level = [

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from authz.authn.conditions import Condition
 from authz.authn.pointer import ABSENT, Pointer
 from authz.authn.subject import is_visible
 from authz.claims.grants import Grants
@@ -52,6 +53,22 @@ class StaticRule:
         """See :class:`Rule`."""
         for grant in self.grants:
             grants.add(grant.role, grant.namespace, "static")
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionalRule:
+    """A rule that is applied only if all of its conditions hold."""
+
+    conditions: Sequence[Condition]
+    rule: Rule
+
+    def apply(self, attributes: Mapping[str, object], grants: Grants) -> None:
+        """See :class:`Rule`."""
+        for condition in self.conditions:
+            if not condition.holds(attributes):
+                grants.note(f"a rule was not applied: not so: {condition.text}")
+                return
+        self.rule.apply(attributes, grants)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+from cryptography.x509 import Certificate
 
 from authz.authn.authority import SUBJECT_FROM, Authority
 from authz.authn.authority_files import read_authority_file
+from authz.authn.background import WatchedFile
+from authz.authn.base import Authenticator
 from authz.authn.certificate import CertificateAuthenticator
 from authz.authn.certificate_names import ATTRIBUTES, is_trust_domain
-from authz.authn.chain import Authentication, Combine
+from authz.authn.chain import DEFAULT_STARTUP, Authentication, Combine
+from authz.authn.crl import read_crl_file
 from authz.authn.issuer import SUBJECT, Issuer
 from authz.authn.jwt import DEFAULT_REMEMBERED, DEFAULT_TOKEN_BYTES, TokenAuthenticator
-from authz.authn.key_files import read_key_set_file, read_pem_files, read_secret_file
-from authz.authn.keys import ALGORITHMS, SYMMETRIC, FixedKeys, KeySource
-from authz.authn.pointer import Pointer
+from authz.authn.keys import ALGORITHMS
+from authz.authn.plugin import FirstAuthenticator, NamedAuthenticator
+from authz.authn.revocation import Revocations, read_revocations
 from authz.authn.subject import is_visible
 from authz.call import METHOD_RULE, is_method
 from authz.claims.base import ClaimMapper
 from authz.claims.mapper import MapperByIssuer
-from authz.config.roles import CERTIFICATE_FIELDS, read_mapper
+from authz.config.conditions import read_claim, read_conditions
+from authz.config.keys import Watch, from_file, read_keys
+from authz.config.plugins import AUTHENTICATORS, make_plugin
+from authz.config.roles import read_field, read_mapper
 from authz.document import Section
-from authz.errors import KeyFileError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,63}")
 _TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
-_KEY_SOURCES: Final = ("jwks_file", "pem_files", "secret_file")
-_HOUR: Final = 3600.0
-_DAY: Final = 24 * _HOUR
+_DAY: Final = 86_400.0
 T = TypeVar("T")
+_Mapped: TypeAlias = tuple[T, ClaimMapper]
 
 
 class Authn(NamedTuple):
@@ -38,6 +44,20 @@ class Authn(NamedTuple):
 
     authentication: Authentication
     mapper: ClaimMapper
+
+
+class _Limits(NamedTuple):
+    """How exact clocks and how short-lived tokens must be, in seconds."""
+
+    leeway: float
+    max_lifetime: float
+
+    def read(self, section: Section) -> _Limits:
+        """What ``section`` says, and what these limits say where it says nothing."""
+        return _Limits(
+            section.duration("leeway", self.leeway, most=300.0),
+            section.duration("max_lifetime", self.max_lifetime, least=1.0, most=366 * _DAY),
+        )
 
 
 class _Names:
@@ -77,15 +97,16 @@ def read_authn(section: Section) -> Authn:
     Raises:
         ConfigError: with the place of what cannot be used and what to write instead.
     """
-    leeway = section.duration("leeway", 30.0, most=300.0)
-    max_lifetime = section.duration("max_lifetime", _DAY, least=1.0, most=366 * _DAY)
+    usual = _Limits(30.0, _DAY).read(section)
     max_bytes = section.integer("max_token_bytes", DEFAULT_TOKEN_BYTES, least=256, most=65_536)
     remembered = section.integer("remembered", DEFAULT_REMEMBERED, least=1, most=1_000_000)
     names = _Names()
+    watch = Watch()
+    revocations = watch.file(section, "revocations", read_revocations) if "revocations" in section else None
     mappers: dict[str, ClaimMapper] = {}
     issuers: list[Issuer] = []
     for entry in section.sections("issuers", ()):
-        issuer, mapper = _read_issuer(entry, names, leeway, max_lifetime)
+        issuer, mapper = _read_issuer(entry, names, watch, usual)
         if any(issuer.issuer == other.issuer for other in issuers):
             raise entry.refuse("issuer", f"`{issuer.issuer}` is configured twice", "keep one, or join their audiences")
         issuers.append(issuer)
@@ -93,34 +114,67 @@ def read_authn(section: Section) -> Authn:
         entry.close()
     authorities: list[Authority] = []
     for entry in section.sections("mtls", ()):
-        authority, mapper = _read_authority(entry, names, authorities)
+        authority, mapper = _read_authority(entry, names, watch, authorities)
         authorities.append(authority)
         mappers[authority.name] = mapper
         entry.close()
-    if not issuers and not authorities:
+    proves: dict[str, list[Authenticator]] = {"token": [], "certificate": []}
+    for entry in section.sections("authenticators", ()):
+        own, mapper = _read_own(entry, names, revocations)
+        proves[entry.choice("proves", proves)].append(own)
+        mappers[own.name] = mapper
+        entry.close()
+    if issuers:
+        proves["token"].append(
+            TokenAuthenticator(issuers, max_token_bytes=max_bytes, remembered=remembered, revocations=revocations)
+        )
+    if authorities:
+        proves["certificate"].append(
+            CertificateAuthenticator(authorities, remembered=remembered, revocations=revocations)
+        )
+    if not any(proves.values()):
         raise section.refuse(
-            "", "nobody can be proven: there are neither `issuers` nor `mtls`", "configure one of them"
+            "", "nobody can be proven: there are no `issuers`, `mtls` or `authenticators`", "configure one of them"
         )
     authentication = Authentication(
-        TokenAuthenticator(issuers, max_token_bytes=max_bytes, remembered=remembered) if issuers else None,
-        CertificateAuthenticator(authorities, remembered=remembered) if authorities else None,
-        combine=_read_combine(section, both=bool(issuers and authorities)),
+        _first(proves["token"]),
+        _first(proves["certificate"]),
+        combine=_read_combine(section, both=all(proves.values())),
         anonymous=_read_anonymous(section),
-        sources=[issuer.keys for issuer in issuers],
+        forwarders=_read_forwarders(section, authorities),
+        background=watch.all(),
+        startup=section.duration("startup", DEFAULT_STARTUP, most=300.0),
     )
     section.close()
     return Authn(authentication, MapperByIssuer(mappers, remembered=remembered))
 
 
+def _first(authenticators: Sequence[Authenticator]) -> Authenticator | None:
+    if len(authenticators) > 1:
+        return FirstAuthenticator(authenticators)
+    return authenticators[0] if authenticators else None
+
+
+def _read_own(
+    section: Section, names: _Names, revocations: WatchedFile[Revocations] | None
+) -> _Mapped[NamedAuthenticator]:
+    name, prefix = names.take(section, section)
+    inner = make_plugin(section, AUTHENTICATORS, name, prefix)
+    mapper = read_mapper(section, lambda entry: read_claim(entry, "claim"))
+    return NamedAuthenticator(name, prefix, inner, revocations), mapper
+
+
 def _read_combine(section: Section, *, both: bool) -> Combine | None:
     if not both:
         if "combine" in section:
-            raise section.refuse("combine", "`combine` needs both `issuers` and `mtls`", "remove it")
+            raise section.refuse(
+                "combine", "`combine` needs both tokens and certificates to be credentials", "remove it"
+            )
         return None
     if "combine" not in section:
         raise section.refuse(
             "",
-            f"`{section.name}.combine` is missing: there are `issuers` and `mtls`",
+            f"`{section.name}.combine` is missing: both tokens and certificates are credentials",
             "write `combine: require_both`, or `jwt` or `mtls` for who the caller is if both are shown",
         )
     return Combine(section.choice("combine", [rule.value for rule in Combine]))
@@ -138,10 +192,26 @@ def _read_anonymous(section: Section) -> Sequence[str]:
     return methods
 
 
-def _read_issuer(section: Section, names: _Names, leeway: float, max_lifetime: float) -> tuple[Issuer, ClaimMapper]:
+def _read_forwarders(section: Section, authorities: Sequence[Authority]) -> Sequence[str]:
+    forwarded = section.section("forwarded", None)
+    if forwarded is None:
+        return ()
+    peers = forwarded.texts("peers")
+    for peer in peers:
+        if not any(peer.startswith(f"user:{authority.prefix}") for authority in authorities):
+            raise forwarded.refuse(
+                "peers",
+                f"`{peer}` is no principal of `mtls`",
+                "write who the proxy is, as in a record: user:<prefix><subject>",
+            )
+    forwarded.close()
+    return peers
+
+
+def _read_issuer(section: Section, names: _Names, watch: Watch, usual: _Limits) -> _Mapped[Issuer]:
     principal = section.section("principal", None)
     name, prefix = names.take(section, principal or section)
-    subject = SUBJECT if principal is None else read_pointer(principal, "claim", "sub")
+    subject = SUBJECT if principal is None else read_claim(principal, "claim", "sub")
     if principal is not None:
         principal.close()
     url = section.text("issuer")
@@ -157,62 +227,28 @@ def _read_issuer(section: Section, names: _Names, leeway: float, max_lifetime: f
         if not _TYPE.fullmatch(kind.lower()):
             remedy = "write it as in a token's header, without `application/`, e.g. at+jwt"
             raise section.refuse("typ", f"`{kind}` cannot be a token's `typ`", remedy)
+    limits = usual.read(section)
     issuer = Issuer(
         name=name,
         issuer=url,
         audiences=frozenset(section.texts("audiences")),
         algorithms=frozenset(algorithms),
-        keys=_read_keys(section, frozenset(algorithms)),
+        keys=read_keys(section, name, url, frozenset(algorithms), watch),
         prefix=prefix,
         types=frozenset(kind.lower() for kind in types),
         type_required=not section.boolean("allow_missing_typ", False),
         subject=subject,
-        leeway=section.duration("leeway", leeway, most=300.0),
-        max_lifetime=section.duration("max_lifetime", max_lifetime, least=1.0, most=366 * _DAY),
+        conditions=read_conditions(section, "require", lambda entry: read_claim(entry, "claim")),
+        leeway=limits.leeway,
+        max_lifetime=limits.max_lifetime,
     )
-    return issuer, read_mapper(section, "claim", None)
+    return issuer, read_mapper(section, lambda entry: read_claim(entry, "claim"))
 
 
-def _read_keys(section: Section, algorithms: frozenset[str]) -> KeySource:
-    keys = section.section("keys")
-    given = [key for key in _KEY_SOURCES if key in keys]
-    if len(given) != 1:
-        raise section.refuse(
-            "keys",
-            f"`{keys.name}` names {len(given)} sources of keys, not one",
-            f"write one of: {', '.join(_KEY_SOURCES)}",
-        )
-    source = given[0]
-    symmetric = algorithms & SYMMETRIC
-    if symmetric and (source != "secret_file" or symmetric != algorithms):
-        raise section.refuse(
-            "algorithms",
-            f"{', '.join(sorted(symmetric))} can neither stand beside other algorithms nor use `{source}`",
-            "give an issuer that shares a secret only HS algorithms and `keys: {secret_file: ...}`",
-        )
-    if source == "secret_file" and not symmetric:
-        raise keys.refuse(
-            source, "`secret_file` is for HS256, HS384 and HS512 alone", "write `jwks_file` or `pem_files`"
-        )
-    if source == "secret_file":
-        path = keys.file(source)
-        found = _from_file(keys, source, lambda: read_secret_file(path, algorithms))
-    elif source == "pem_files":
-        paths = keys.files(source)
-        found = _from_file(keys, source, lambda: read_pem_files(paths))
-    else:
-        path = keys.file(source)
-        found = _from_file(keys, source, lambda: read_key_set_file(path))
-    if not any(key.algorithms & algorithms for key in found.keys):
-        raise keys.refuse(source, f"no key in it can verify {', '.join(sorted(algorithms))}")
-    keys.close()
-    return FixedKeys(found)
-
-
-def _read_authority(section: Section, names: _Names, before: Sequence[Authority]) -> tuple[Authority, ClaimMapper]:
+def _read_authority(section: Section, names: _Names, watch: Watch, before: Sequence[Authority]) -> _Mapped[Authority]:
     name, prefix = names.take(section, section)
     ca_file = section.file("ca_file")
-    certificates = _from_file(section, "ca_file", lambda: read_authority_file(ca_file))
+    certificates = from_file(section, "ca_file", lambda: read_authority_file(ca_file))
     for other in before:
         if not set(certificates).isdisjoint(other.certificates):
             raise section.refuse(
@@ -230,20 +266,27 @@ def _read_authority(section: Section, names: _Names, before: Sequence[Authority]
         for other in before:
             if domain in other.trust_domains:
                 raise section.refuse("trust_domains", f"`{domain}` belongs to the authority `{other.name}`")
+    intermediates: Sequence[Certificate] = ()
+    if intermediates_file is not None:
+        intermediates = from_file(section, "intermediates_file", lambda: read_authority_file(intermediates_file))
+    crls = None
+    if "crl_file" in section:
+        signers = [*certificates, *intermediates]
+        crls = watch.file(section, "crl_file", lambda path: read_crl_file(path, signers))
     authority = Authority(
         name=name,
         certificates=certificates,
-        intermediates=()
-        if intermediates_file is None
-        else _from_file(section, "intermediates_file", lambda: read_authority_file(intermediates_file)),
+        intermediates=intermediates,
         prefix=prefix,
         subject_from=subject_from,
         attribute=attribute,
         trust_domains=frozenset(trust_domains),
         require=_read_require(section),
+        conditions=read_conditions(section, "conditions", read_field),
+        crls=crls,
         usage_required=not section.boolean("allow_missing_client_usage", False),
     )
-    return authority, read_mapper(section, "field", CERTIFICATE_FIELDS)
+    return authority, read_mapper(section, read_field)
 
 
 def _read_require(section: Section) -> dict[str, str]:
@@ -253,20 +296,3 @@ def _read_require(section: Section) -> dict[str, str]:
     values = {name: required.text(name) for name in ATTRIBUTES if name in required}
     required.close(ATTRIBUTES)
     return values
-
-
-def read_pointer(section: Section, key: str, default: str | None = None) -> Pointer:
-    """The place in a claims set that is the value of ``key``."""
-    text = section.text(key) if default is None else section.text(key, default)
-    try:
-        return Pointer(text)
-    except ValueError as exc:
-        raise section.refuse(key, f"`{text}` {exc}", "write a claim's name, or a JSON Pointer such as /a/b") from None
-
-
-def _from_file(section: Section, key: str, read: Callable[[], T]) -> T:
-    """What ``read`` gives; a file that is refused is refused where the configuration names it, too."""
-    try:
-        return read()
-    except KeyFileError as exc:
-        raise section.refuse(key, f"`{section.name}.{key}` cannot be used: {exc.problems[0]}") from None

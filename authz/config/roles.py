@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from authz.authn.certificate_names import ATTRIBUTES
@@ -11,30 +11,38 @@ from authz.authn.pointer import Pointer
 from authz.call import NAMESPACE_RULE, is_namespace
 from authz.claims.base import ROLE_RULE, ClaimMapper, is_role
 from authz.claims.grants import Ceiling, is_namespace_pattern
-from authz.claims.mapper import RuleMapper
+from authz.claims.mapper import CheckedMapper, RuleMapper
 from authz.claims.permissions import SYSTEM_NAMESPACE, PermissionsRule
-from authz.claims.rules import GrantOf, MatchRule, Rule, StaticRule, TableRule, holes
+from authz.claims.rules import ConditionalRule, GrantOf, MatchRule, Rule, StaticRule, TableRule, holes
+from authz.config.conditions import ReadClaim, read_conditions, read_match
+from authz.config.plugins import CLAIM_MAPPERS, make_plugin
 from authz.document import Section, did_you_mean
 
 CERTIFICATE_FIELDS: Final = frozenset({*ATTRIBUTES, "dns", "uri", "email", "spiffe_id", "trust_domain", "path"})
 _HOW: Final = ("format", "equals", "table", "match")
 
 
-def read_mapper(section: Section, noun: str, fields: Collection[str] | None) -> ClaimMapper:
-    """Read ``roles``, ``namespaces_allowed``, ``roles_allowed`` and ``system_roles_allowed``.
+def read_mapper(section: Section, read_claim: ReadClaim) -> ClaimMapper:
+    """Read ``roles`` or ``mapper``, ``namespaces_allowed``, ``roles_allowed`` and ``system_roles_allowed``.
 
     Args:
         section: an issuer or an authority.
-        noun: the key that says what a rule reads: ``claim`` or ``field``.
-        fields: what it can be; None: any claim.
+        read_claim: reads what a rule or condition is about: a claim, or a field of a certificate.
 
     Raises:
         ConfigError: a rule that cannot be used, or that can only grant what is above the ceiling.
     """
     ceiling = _read_ceiling(section)
+    plugin = section.section("mapper", None)
+    if plugin is not None:
+        if "roles" in section:
+            raise section.refuse("mapper", "both `mapper` and `roles` say which roles there are", "keep one of them")
+        mapper = CheckedMapper(section.text("name"), make_plugin(plugin, CLAIM_MAPPERS), ceiling)
+        plugin.close()
+        return mapper
     rules = []
     for entry in section.sections("roles", ()):
-        rules.append(_read_rule(entry, noun, fields, ceiling))
+        rules.append(_read_rule(entry, read_claim, ceiling))
         entry.close()
     return RuleMapper(rules, ceiling)
 
@@ -54,22 +62,30 @@ def _read_ceiling(section: Section) -> Ceiling:
     return Ceiling(namespaces, roles["roles_allowed"], roles["system_roles_allowed"])
 
 
-def _read_rule(section: Section, noun: str, fields: Collection[str] | None, ceiling: Ceiling) -> Rule:
+def read_field(section: Section) -> Pointer:
+    """The field of a certificate that is the value of the key ``field``."""
+    text = section.text("field")
+    if text not in CERTIFICATE_FIELDS:
+        raise section.refuse("field", f"a certificate has no field `{text}`", did_you_mean(text, CERTIFICATE_FIELDS))
+    return Pointer(text)
+
+
+def _read_rule(section: Section, read_claim: ReadClaim, ceiling: Ceiling) -> Rule:
+    conditions = read_conditions(section, "when", read_claim)
+    rule = _read_bare_rule(section, read_claim, ceiling)
+    return ConditionalRule(conditions, rule) if conditions else rule
+
+
+def _read_bare_rule(section: Section, read_claim: ReadClaim, ceiling: Ceiling) -> Rule:
     if "static" in section:
         return StaticRule(tuple(_grants(section, "static", ceiling)))
-    text = section.text(noun)
-    if fields is not None and text not in fields:
-        raise section.refuse(noun, f"a certificate has no field `{text}`", did_you_mean(text, fields))
-    try:
-        claim = Pointer(text)
-    except ValueError as exc:
-        raise section.refuse(noun, f"`{text}` {exc}", "write a claim's name, or a JSON Pointer such as /a/b") from None
+    claim = read_claim(section)
     if "format" in section:
         section.choice("format", ["temporal"])
         return _read_permissions(section, claim)
     if sum(how in section for how in _HOW) != 1:
         remedy = f"give each rule one of: {', '.join(_HOW)}"
-        raise section.refuse("", f"`{section.name}` does not say how to read `{text}`", remedy)
+        raise section.refuse("", f"`{section.name}` does not say how to read `{claim.text}`", remedy)
     split = section.boolean("split", False)
     if "equals" in section:
         return TableRule(claim, {section.text("equals"): (_grant(section, ceiling),)}, split)
@@ -82,7 +98,7 @@ def _read_rule(section: Section, noun: str, fields: Collection[str] | None, ceil
 def _read_permissions(section: Section, claim: Pointer) -> PermissionsRule:
     pattern = None
     if "match" in section:
-        pattern = _read_pattern(section)
+        pattern = read_match(section)
         for group in ("namespace", "role"):
             if group not in pattern.groupindex:
                 raise section.refuse("match", f"`match` has no group `{group}`", f"write (?P<{group}>...) in it")
@@ -93,7 +109,7 @@ def _read_permissions(section: Section, claim: Pointer) -> PermissionsRule:
 
 
 def _read_match(section: Section, claim: Pointer, *, split: bool) -> MatchRule:
-    pattern = _read_pattern(section)
+    pattern = read_match(section)
     role_key = _role_key(section)
     role = _read_template(section, role_key, pattern)
     namespace = None if role_key == "system_role" else _read_template(section, "namespace", pattern)
@@ -106,14 +122,6 @@ def _read_match(section: Section, claim: Pointer, *, split: bool) -> MatchRule:
     if namespace is not None and not holes(namespace) and not is_namespace(namespace):
         raise section.refuse("namespace", f"`{namespace}` is not a namespace: {NAMESPACE_RULE}")
     return MatchRule(claim, pattern, role, namespace, words, split)
-
-
-def _read_pattern(section: Section) -> re.Pattern[str]:
-    text = section.text("match")
-    try:
-        return re.compile(text, re.ASCII)
-    except re.error as exc:
-        raise section.refuse("match", f"`match` is not a regular expression: {exc}") from None
 
 
 def _read_template(section: Section, key: str, pattern: re.Pattern[str]) -> str:

@@ -1,8 +1,8 @@
 """CompiledAuthorizer: decides by an index of the policy, and remembers what it decided.
 
-A call decided before is one look-up. One not decided before leads to its place in the index: the rules for its
-namespace by subject, and the keys that rules for its method have; the caller's subjects are looked up there. What is
-remembered is bounded, and reading it takes no lock.
+A call decided before is one look-up. One not decided before leads into the index: to the rules for its namespace by
+subject, and to the keys that rules for its method have; the caller's subjects are looked up there. What is remembered
+is bounded, and reading it takes no lock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from authz.authn.base import Principal, PrincipalKind
-from authz.call import ApiMethod, Call
+from authz.call import ApiMethod, Call, Scope
 from authz.claims.base import AUTHENTICATED, EVERYONE, Claims
 from authz.decision.base import Effect, Verdict
 from authz.decision.bundle import EFFECTS, BundleAuthorizer, request_values, subjects_of
@@ -25,11 +25,10 @@ from authz.errors import EvaluationError
 from authz.policy.revision import Revision
 from authz.reason import Reason
 
-LIMIT: Final = 16_384
-"""How many decisions, callers and places are each remembered, in each of two generations."""
+LIMIT: Final = 10_240
+"""How many decisions, and how many of whatever leads to one, are remembered in each of two generations."""
 
 _NAMESPACES_LIMIT: Final = 4
-_VERDICTS_LIMIT: Final = 64
 _DECIDED: Final = frozenset({Reason.ALLOWED, Reason.DENIED_BY_RULE, Reason.NO_RULE})
 _NO_SUBJECTS: Final[frozenset[str]] = frozenset()
 _NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
@@ -41,38 +40,25 @@ _Question = tuple[Claims, tuple[str | None, ...], str]
 class _Method:
     """What rules for one method say apart from subject and namespace, and who may call it somewhere, by which rule."""
 
-    __slots__ = ("elsewhere", "keys")
+    __slots__ = ("cluster", "elsewhere", "keys")
 
-    def __init__(self, keys: Sequence[int], elsewhere: Mapping[str, int]) -> None:
+    def __init__(self, keys: Sequence[int], elsewhere: Mapping[str, int], *, cluster: bool) -> None:
         self.keys = keys
         self.elsewhere = elsewhere
+        self.cluster = cluster
 
 
-class _Place:
-    """Where the rules for one method in one namespace stand, and the verdicts that came of them.
+class _Reach:
+    """The rules that can count in a namespace. Namespaces that the policy does not tell apart share one."""
 
-    Attributes:
-        names: the parts of the index for the namespace.
-        method: what rules for the method say.
-        verdicts: rule, and the caller's subject that led to it -> verdict.
-        by_roles: roles -> the verdict for callers who have them, and whose names the policy does not know.
-        near: what came near the call for whoever is refused here; None: not worked out yet.
-    """
+    __slots__ = ("names",)
 
-    __slots__ = ("by_roles", "method", "names", "namespace", "near", "verdicts")
-
-    def __init__(self, namespace: str | None, names: Sequence[Inner], method: _Method) -> None:
-        self.namespace = namespace
+    def __init__(self, names: Sequence[Inner]) -> None:
         self.names = names
-        self.method = method
-        self.verdicts: dict[tuple[int, str], Verdict] = {}
-        self.by_roles: dict[frozenset[str], Verdict] = {}
-        self.near: str | None = None
 
-    def found(self, subjects: frozenset[str]) -> dict[int, str]:
-        """The rules for ``subjects``, each with its subject."""
+    def found(self, subjects: frozenset[str], keys: Sequence[int]) -> dict[int, str]:
+        """The rules for ``subjects`` with one of ``keys``, each with its subject."""
         found: dict[int, str] = {}
-        keys = self.method.keys
         for names in self.names:
             for name in names.keys() & subjects:
                 cell = names[name]
@@ -84,6 +70,11 @@ class _Place:
                         else:
                             found |= dict.fromkeys(rules, name)
         return found
+
+
+def _elsewhere(verdict: Verdict, namespace: str | None) -> Verdict:
+    """The same verdict for another namespace."""
+    return Verdict(verdict.effect, verdict.reason, verdict.rule, verdict.revision, namespace, verdict.detail)
 
 
 class CompiledAuthorizer(BundleAuthorizer):
@@ -102,22 +93,31 @@ class CompiledAuthorizer(BundleAuthorizer):
         del self._rules
         self._index.forget_rows()
         self._branch = self._index.branches[0]
-        self._has_places = self._subject_stands_alone()
-        self._rest_is_of_the_method = self._has_methods()
-        self._named = self._subjects_named() if self._has_places else _NO_SUBJECTS
-        # A rule may mean subjects that it does not name, in a matcher with patterns or `p.sub == "*"`.
-        self._any_user = bool(self._has_places and self._meant_by("user:\0"))
-        self._everyone = self._meant_by(f"role:{EVERYONE}") if self._has_places else _NO_SUBJECTS
+        self._looked_up = self._can_be_looked_up()
+        self._near = NearMisses(self._index, revision.lines, self._model) if self._looked_up else None
+        self._members = frozenset(name for roles in self._subject_roles for name in roles.members())
+        self._named = self._subjects_named() if self._looked_up else _NO_SUBJECTS
+        self._everyone = self._meant_by(f"role:{EVERYONE}") if self._looked_up else _NO_SUBJECTS
         self._authenticated = self._everyone
-        if self._has_places:
+        if self._looked_up:
             self._authenticated |= self._meant_by(f"role:{AUTHENTICATED}")
         roles = [name for name in self._named if name.startswith("role:")]
         self._meant = {name[5:]: self._meant_by(name) for name in roles}
         self._roles = {role: self._authenticated | meant for role, meant in self._meant.items()}
-        self._near = NearMisses(self._index, revision.lines, self._model) if self._has_places else None
+        self._forget()
+
+    @property
+    def ends(self) -> bool:
+        """Whether any rule ends by itself; :class:`authz.decision.ending.EndingAuthorizer` sees to that."""
+        return bool(self._index.ends)
+
+    def _forget(self) -> None:
+        """Forget whatever was decided."""
         self._decided: Memory[_Question, Verdict] = Memory(LIMIT)
+        self._namespaces: Memory[str | None, _Reach] = Memory(LIMIT)
+        self._reaches: dict[tuple[int, ...], _Reach] = {}
         self._methods: Memory[str, _Method] = Memory(LIMIT)
-        self._places: Memory[tuple[str | None, str], _Place] = Memory(LIMIT)
+        self._shared: Memory[tuple[object, ...], Verdict] = Memory(LIMIT)
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """Whether the caller with ``claims`` may make ``call``, in every namespace that it names.
@@ -137,83 +137,105 @@ class CompiledAuthorizer(BundleAuthorizer):
         return verdict
 
     def _decide(self, question: _Question, call: Call) -> Verdict:
-        claims, namespaces, method = question
+        claims, namespaces, name = question
         if call.unreadable is not None:
             return self._verdict(claims, call)
-        verdict = self._decided.recall(question)
+        decided = self._decided  # the one of before the answer is worked out: see EndingAuthorizer
+        verdict = decided.recall(question)
         if verdict is None:
-            place = self._places.young.get((namespaces[0], method)) if len(namespaces) == 1 else None
-            verdict = self._verdict(claims, call) if place is None else self._at(place, claims)
+            # A method and a namespace that are remembered have passed every check of their names.
+            method = self._methods.young.get(name)
+            if method is not None and len(namespaces) == 1 and not method.cluster:
+                reach = self._namespaces.young.get(namespaces[0])
+                if reach is not None:
+                    verdict = self._at(reach, name, method, claims, namespaces[0])
+            if verdict is None:
+                verdict = self._verdict(claims, call)
             if verdict.reason in _DECIDED and len(namespaces) <= _NAMESPACES_LIMIT:
-                self._decided.keep(question, verdict)
+                decided.keep(question, verdict)
         return verdict
 
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
-        if not self._has_places:
+        if not self._looked_up:
             return self._ask_for_each(claims, method, api, namespace)
-        place = self._places.recall((namespace, method))
-        if place is None:
-            request = self._request("", namespace, method, api)
-            place = _Place(namespace, self._branch.names_at(request), self._method(method, request))
-            self._places.keep((namespace, method), place)
-        return self._at(place, claims)
+        request = self._request("", namespace, method, api)
+        reach = self._namespaces.recall(namespace) or self._reach(namespace, request)
+        known = self._methods.recall(method) or self._method(method, api, request)
+        return self._at(reach, method, known, claims, namespace)
 
-    def _method(self, method: str, request: Sequence[str]) -> _Method:
-        found = self._methods.recall(method) if self._rest_is_of_the_method else None
-        if found is None:
-            keys = tuple(self._branch.keys_of(request))
-            found = _Method(keys, self._near.elsewhere(keys) if self._near else _NOBODY)
-            if self._rest_is_of_the_method:
-                self._methods.keep(method, found)
-        return found
+    def _reach(self, namespace: str | None, request: Sequence[str]) -> _Reach:
+        names = self._branch.names_at(request)
+        # As many as the policy tells apart, whatever namespaces are asked for.
+        reach = self._reaches.setdefault(tuple(map(id, names)), _Reach(names))
+        self._namespaces.keep(namespace, reach)
+        return reach
 
-    def _at(self, place: _Place, claims: Claims) -> Verdict:
-        """The answer at ``place`` for a caller."""
-        namespace, principal = place.namespace, claims.principal
-        held = claims.system
+    def _method(self, method: str, api: ApiMethod, request: Sequence[str]) -> _Method:
+        keys = tuple(self._branch.keys_of(request))
+        elsewhere = self._near.elsewhere(keys) if self._near else _NOBODY
+        known = _Method(keys, elsewhere, cluster=api.scope is Scope.CLUSTER)
+        self._methods.keep(method, known)
+        return known
+
+    def _at(self, reach: _Reach, name: str, method: _Method, claims: Claims, namespace: str | None) -> Verdict:
+        """The answer to one question, which leads to ``reach``."""
+        principal, held = claims.principal, claims.system
         if namespace is not None and (here := claims.namespaces.get(namespace)):
             held = held | here if held else here
-        if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named or self._any_user:
-            return self._verdict_at(place, principal, held)
+        if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named:
+            return self._worked_out(reach, name, method, principal, held, namespace)
         # The policy does not know the caller's name, so all callers with these roles get the same answer.
-        verdict = place.by_roles.get(held)
+        shared, memory = (reach, name, held), self._shared  # taken before the answer is worked out, as in _decide
+        verdict = memory.recall(shared)
         if verdict is None:
-            verdict = self._verdict_at(place, principal, held)
-            if len(place.by_roles) < _VERDICTS_LIMIT:
-                place.by_roles[held] = verdict
+            verdict = self._worked_out(reach, name, method, principal, held, namespace)
+            memory.keep(shared, verdict)
+        elif verdict.namespace != namespace:
+            verdict = _elsewhere(verdict, namespace)
         return verdict
 
-    def _verdict_at(self, place: _Place, principal: Principal, held: frozenset[str]) -> Verdict:
-        subjects = self._subjects(principal, held)
-        found = place.found(subjects)
-        if not found:
-            return self._no_rule(place, subjects)
-        effect, rule = resolve(self._model.effect, sorted(found) if len(found) > 1 else [*found], self._index.effects)
+    def _worked_out(
+        self,
+        reach: _Reach,
+        name: str,
+        method: _Method,
+        principal: Principal,
+        held: frozenset[str],
+        namespace: str | None,
+    ) -> Verdict:
+        subjects, memory = self._subjects(principal, held), self._shared
+        found = reach.found(subjects, method.keys)
+        effect, rule = resolve(self._model.effect, sorted(found), self._index.effects) if found else _NOTHING
         if rule < 0:
-            return self._no_rule(place, subjects)
-        name = found[rule]
-        via = name if name[:5] == "role:" and name[5:] in held else self._via(principal, held, name)
-        verdict = place.verdicts.get((rule, via))
+            return self._no_rule(reach, name, method, subjects, namespace)
+        subject = found[rule]
+        via = subject if subject[:5] == "role:" and subject[5:] in held else self._via(principal, held, subject)
+        shared = (reach, rule, via)
+        verdict = memory.recall(shared)
         if verdict is None:
             decided = self._rule(self._index.lines[rule], (via,), via, "")
-            verdict = self._answer(EFFECTS[effect], decided, place.namespace)
-            if len(place.verdicts) < _VERDICTS_LIMIT:
-                place.verdicts[rule, via] = verdict
+            verdict = self._answer(EFFECTS[effect], decided, namespace)
+            memory.keep(shared, verdict)
+        elif verdict.namespace != namespace:
+            verdict = _elsewhere(verdict, namespace)
         return verdict
 
-    def _no_rule(self, place: _Place, subjects: frozenset[str]) -> Verdict:
+    def _no_rule(
+        self, reach: _Reach, name: str, method: _Method, subjects: frozenset[str], namespace: str | None
+    ) -> Verdict:
         """No rule decided: what came near is told."""
-        near, places = self._near, place.method.elsewhere
-        elsewhere = min([places[name] for name in places.keys() & subjects], default=-1)
-        verdict = place.verdicts.get((elsewhere, ""))
+        near, places = self._near, method.elsewhere
+        elsewhere = min([places[each] for each in places.keys() & subjects], default=-1)
+        shared = (reach, name, elsewhere)
+        verdict = self._shared.recall(shared)
         if verdict is None:
-            if place.near is None:
-                place.near = near.here(place.names, place.method.keys) if near else ""
-            told = (place.near, near.told_elsewhere(elsewhere) if near else "")
-            detail = "; ".join(filter(None, told)) or "no rule comes near"
-            verdict = self._answer(Effect.NO_OPINION, None, place.namespace, detail)
-            if len(place.verdicts) < _VERDICTS_LIMIT:
-                place.verdicts[elsewhere, ""] = verdict
+            here = near.here(reach.names, method.keys) if near else ""
+            there = near.told_elsewhere(elsewhere) if near else ""
+            detail = "; ".join(filter(None, (here, there))) or "no rule comes near"
+            verdict = self._answer(Effect.NO_OPINION, None, namespace, detail)
+            self._shared.keep(shared, verdict)
+        elif verdict.namespace != namespace:
+            verdict = _elsewhere(verdict, namespace)
         return verdict
 
     def _request(self, subject: str, namespace: str | None, method: str, api: ApiMethod) -> tuple[str, ...]:
@@ -235,20 +257,17 @@ class CompiledAuthorizer(BundleAuthorizer):
         decided = self._rule(self._index.lines[rule], subjects, found[rule], domain)
         return self._answer(EFFECTS[effect], decided, namespace)
 
-    def _subject_stands_alone(self) -> bool:
-        """Whether the caller's subject is one look-up, on which nothing else depends."""
+    def _can_be_looked_up(self) -> bool:
+        """Whether the caller's subject, the namespace and the method are each one look-up, apart from one another."""
         branch = self._branch
-        if len(self._index.branches) > 1 or branch.inner < 0 or not branch.total or branch.has_guards:
+        if len(self._index.branches) > 1 or branch.inner < 0 or not branch.total:
             return False
-        subject = frozenset((self._model.request.index("sub"),))
-        return branch.selectors[branch.inner].uses == subject and not any(
-            subject & selector.uses for field, selector in branch.selectors.items() if field != branch.inner
-        )
-
-    def _has_methods(self) -> bool:
-        """Whether what is looked up last depends on the method alone."""
-        names = {self._model.request[at] for field in self._branch.rest for at in self._branch.selectors[field].uses}
-        return names <= {"obj", "act"}
+        if branch.selectors[branch.inner].open:
+            # Rules may mean subjects that no line names: all of the caller's must be looked at, one by one.
+            return False
+        parts = [(branch.inner, {"sub"}), *((field, {"obj", "act"}) for field in branch.rest)]
+        parts += [(branch.outer, {"dom"})] if branch.outer >= 0 else []
+        return all({self._model.request[at] for at in branch.selectors[field].uses} <= of for field, of in parts)
 
     def _meant_by(self, subject: str) -> frozenset[str]:
         """What rules may say for ``subject`` to be meant."""
@@ -260,9 +279,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         names: set[str] = set()
         for below in self._branch.cells.values():
             names.update(below)
-        for roles in self._subject_roles:
-            names.update(roles.members())
-        return frozenset(names)
+        return self._members.union(names)
 
     def _subjects(self, principal: Principal, held: frozenset[str]) -> frozenset[str]:
         """What rules may say for a caller to be meant, who holds the roles ``held``."""
@@ -275,8 +292,8 @@ class CompiledAuthorizer(BundleAuthorizer):
         else:
             subjects = self._authenticated.union(*[roles[role] for role in held if role in roles])
         user = principal.id
-        if user in self._named or self._any_user:
-            subjects |= self._meant_by(user)
+        if user in self._named:
+            return subjects.union(self._meant_by(user) if user in self._members else (user,))
         return subjects
 
     def _via(self, principal: Principal, held: frozenset[str], name: str) -> str:
@@ -287,13 +304,11 @@ class CompiledAuthorizer(BundleAuthorizer):
             if name == f"role:{AUTHENTICATED}":
                 return name
             user = principal.id
-            if (user in self._named or self._any_user) and name in self._meant_by(user):
+            if name == user or (user in self._members and name in self._meant_by(user)):
                 return user
         meant = self._meant
         for role in sorted(held):
             if role in meant and name in meant[role]:
                 return f"role:{role}"
-        for role in (AUTHENTICATED, EVERYONE):
-            if name in self._meant_by(f"role:{role}"):
-                return f"role:{role}"
-        return name
+        proven = principal.kind is not PrincipalKind.ANONYMOUS and name in meant.get(AUTHENTICATED, _NO_SUBJECTS)
+        return f"role:{AUTHENTICATED}" if proven else f"role:{EVERYONE}"

@@ -1,22 +1,24 @@
 """Index: the rules of a policy, found by what a request asks instead of by a scan.
 
-What a rule says in each field that the matcher asks about is a key: first the field with the most different values (the
-namespace, as a rule), then the subject, then whatever else there is. A request leads to a few keys, whatever the number
-of rules.
+What a rule says in each field that the matcher asks about is a key: first the namespace, then the subject, then
+whatever else there is. A request leads to a few keys, whatever the number of rules.
 """
 
 from __future__ import annotations
 
 import ast
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
+from operator import itemgetter
 from typing import Final
 
 from casbin.model import FunctionMap
 
 from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
+from authz.policy.distributions import refuse_two_casbins
+from authz.policy.ending import without_end
 from authz.policy.matcher import parse_matcher
 
 Cell = Mapping[int, int | tuple[int, ...]]
@@ -26,6 +28,8 @@ Inner = Mapping[str, Cell]
 _BRANCHES_LIMIT: Final = 16
 _ALL: Final = ("",)
 
+refuse_two_casbins()
+
 
 class Index:
     """The rules of ``rules``, by what the matcher asks of them.
@@ -34,13 +38,15 @@ class Index:
         slow: why the rules that are found must still be evaluated by Casbin; empty: they need not be.
         branches: one for each alternative of a matcher that is a chain of ``||``.
         effects: for each rule, ALLOW, DENY or NEITHER.
+        ends: for each rule that ends, when, in seconds since the epoch; what follows is not the index's to know.
         lines: for each rule, which line of the policy it is.
     """
 
-    __slots__ = ("_condition", "_effect", "_empty", "_rows", "branches", "effects", "lines", "slow")
+    __slots__ = ("_condition", "_effect", "_empty", "_rows", "branches", "effects", "ends", "lines", "slow")
 
     def __init__(self, rules: Rules) -> None:
-        tree = parse_matcher(rules.model)
+        # a rule that has ended has no effect; whether it matches is not asked
+        tree = without_end(parse_matcher(rules.model))
         functions = FunctionMap.load_function_map().get_functions()
         language = Language(rules.model.request, rules.model.policies["p"], rules.roles, functions)
         alternatives = [tree]
@@ -49,6 +55,7 @@ class Index:
         self.branches = [Branch(language, each, rules) for each in alternatives]
         self.slow = "; ".join(dict.fromkeys(branch.slow for branch in self.branches if branch.slow))
         self.effects = rules.effects
+        self.ends = rules.ends
         self.lines = array("I", rules.lines)
         self._effect = rules.model.effect
         self._rows: Sequence[Row] = rules.rows
@@ -108,13 +115,14 @@ class Branch:
         slow: why the rules found must still be evaluated by Casbin, or empty.
         total: whether the rules' fields are never looked at again.
         selectors: position of a rule's field -> what finds its values.
-        outer: the field that is looked up first; -1: there is none.
-        inner: the field that is looked up second, the subject's if there is one; -1: there is none.
-        rest: the fields that are looked up last, together.
+        outer: the field that is looked up first, the namespace's; -1: there is none.
+        inner: the field that is looked up second, the subject's; -1: there is none.
+        rest: the other fields, which are looked up last, together.
         cells: value of ``outer`` -> value of ``inner`` -> number of the values of ``rest`` -> rules.
     """
 
     __slots__ = (
+        "_count",
         "_filters",
         "_guards",
         "_numbers",
@@ -149,19 +157,23 @@ class Branch:
                     (self._filters if fields else self._guards).append(language.condition(part))
             except NotCompilable as exc:
                 self.slow = f"{self.slow}; {exc}" if self.slow else str(exc)
-        self.total = not self._filters and not self.slow and not any(each.raises for each in self.selectors.values())
-        subject = rules.model.request.index("sub") if "sub" in rules.model.request else -1
-        left = sorted(self.selectors, key=lambda field: len(values[field]))
-        self.inner = next((field for field in left if subject in self.selectors[field].uses), -1)
-        left = [field for field in left if field != self.inner]
-        self.outer = left.pop() if left else -1
-        self.rest = sorted(left)
+        self._count = len(rules.rows)
+        sure = not self.slow and not any(each.raises for each in self.selectors.values())
+        self.total = sure and not self._filters and not self._guards
+
+        names = rules.model.request
+        self.inner = next((at for at, each in self.selectors.items() if _uses(each, names, "sub")), -1)
+        self.outer = next(
+            (at for at, each in self.selectors.items() if at != self.inner and _uses(each, names, "dom")), -1
+        )
+        self.rest = sorted(self.selectors.keys() - {self.inner, self.outer})
         self._numbers: dict[tuple[str, ...], int] = {}
         self.cells = self._cells(rules.rows)
 
     def _cells(self, rows: Sequence[Row]) -> dict[str, Inner]:
         cells: dict[str, dict[str, dict[int, int | tuple[int, ...]]]] = {}
         outer, inner, rest, numbers = self.outer, self.inner, self.rest, self._numbers
+        pick = _picker(rest)
         for rule, row in enumerate(rows):
             at = row[outer] if outer >= 0 else ""
             names = cells.get(at)
@@ -171,17 +183,16 @@ class Branch:
             cell = names.get(name)
             if cell is None:
                 cell = names[name] = {}
-            values = tuple([row[field] for field in rest])
-            key = numbers.setdefault(values, len(numbers))
-            before = cell.setdefault(key, rule)
-            if before is not rule:
+            values = pick(row)
+            key = numbers.get(values)
+            if key is None:
+                key = numbers[values] = len(numbers)
+            before = cell.get(key)
+            if before is None:
+                cell[key] = rule
+            else:
                 cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
         return dict(cells)
-
-    @property
-    def has_guards(self) -> bool:
-        """Whether there are conditions on the request alone."""
-        return bool(self._guards)
 
     def forget_rows(self) -> None:
         """Let go of the rules' fields."""
@@ -202,7 +213,7 @@ class Branch:
         if self._guards and not all(guard(request, ()) for guard in self._guards):
             return ()
         if not self.selectors:
-            rules: Collection[int] = range(len(self._rows))
+            rules: Collection[int] = range(self._count)
         else:
             wanted = frozenset(self.selectors[self.inner].find(request) if self.inner >= 0 else _ALL)
             keys = self.keys_of(request)
@@ -225,6 +236,18 @@ def rules_for(names: Inner, wanted: Collection[str], keys: Sequence[int]) -> Ite
                 yield from rule
             else:
                 yield rule
+
+
+def _uses(selector: Selector, names: Sequence[str], name: str) -> bool:
+    """Whether ``selector`` looks at the request's field ``name``."""
+    return name in names and names.index(name) in selector.uses
+
+
+def _picker(fields: Sequence[int]) -> Callable[[Row], tuple[str, ...]]:
+    """A function that takes ``fields`` from a row, as fast as can be: it runs once for each rule."""
+    if len(fields) > 1:
+        return itemgetter(*fields)
+    return lambda row: tuple([row[field] for field in fields])
 
 
 def _conjunction(node: ast.expr) -> Iterator[ast.expr]:

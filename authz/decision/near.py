@@ -35,34 +35,36 @@ class NearMisses:
             return
         for names in branch.cells.values():
             for name, cell in names.items():
-                if not name.startswith("role:"):
-                    continue
-                for key, rule in cell.items():
-                    first = rule if isinstance(rule, int) else rule[0]
-                    if effects[first] == ALLOW:
-                        there = self._anywhere.setdefault(key, {})
-                        if there.get(name, first) >= first:
+                if name.startswith("role:"):
+                    for key, rule in cell.items():
+                        first = rule if isinstance(rule, int) else rule[0]
+                        there = self._anywhere.get(key)
+                        if there is None:
+                            there = self._anywhere[key] = {}
+                        if effects[first] == ALLOW and there.get(name, first) >= first:
                             there[name] = first
 
     def here(self, places: Iterable[Inner], keys: Sequence[int]) -> str:
-        """Who may make a call where it was made, by the rules in ``places``."""
-        rules = []
-        for names in places:
-            for cell in islice(names.values(), _LOOKED_AT):
-                for key in keys:
-                    rule = cell.get(key, -1)
+        """Who may make a call where it was made, by the rules in ``places``: the first few that are come across."""
+        effects, told = self._index.effects, []
+        cells = (cell for names in places for cell in islice(names.values(), _LOOKED_AT))
+        for cell in cells:
+            for key in keys:
+                if key in cell:
+                    rule = cell[key]
                     first = rule if isinstance(rule, int) else rule[0]
-                    if first >= 0 and self._index.effects[first] == ALLOW:
-                        rules.append(first)
-        told = [self._text(rule, "sub") for rule in sorted(set(rules))[:_TOLD]]
-        return f"it needs {' or '.join(told)}" if told else ""
+                    if effects[first] == ALLOW:
+                        told.append(self._text(first, "sub"))
+                        if len(told) == _TOLD:
+                            return f"it needs {' or '.join(told)}"
+        return f"it needs {told[0]}" if told else ""
 
     def elsewhere(self, keys: Sequence[int]) -> Mapping[str, int]:
         """Subject -> the first rule by which it may make a call somewhere."""
         found: dict[str, int] = {}
         for key in keys:
             for name, rule in self._anywhere.get(key, _NOBODY).items():
-                if found.get(name, rule) >= rule:
+                if found.get(name, rule) >= rule and self._index.effects[rule] == ALLOW:
                     found[name] = rule
         return found
 

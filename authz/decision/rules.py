@@ -7,6 +7,8 @@ from typing import Final
 
 from authz.decision.roles import Roles
 from authz.errors import PolicyError
+from authz.policy.ending import END_RULE, NEVER, end_field, read_end
+from authz.policy.matcher import parse_matcher
 from authz.policy.model import Model, PolicyEffect
 
 ALLOW: Final = 1
@@ -24,9 +26,10 @@ class Rules:
         lines: for each rule, which line of the policy it is (from 0).
         effects: for each rule, ALLOW, DENY or NEITHER.
         roles: role type -> roles.
+        ends: for each rule that ends, when, in seconds since the epoch.
     """
 
-    __slots__ = ("effects", "lines", "model", "roles", "rows")
+    __slots__ = ("effects", "ends", "lines", "model", "roles", "rows")
 
     def __init__(self, model: Model, lines: Iterable[Sequence[str]]) -> None:
         """``lines``: each line's type, then its fields.
@@ -35,30 +38,45 @@ class Rules:
             PolicyError: a line or a definition that Casbin cannot evaluate.
         """
         self.model = model
-        self.rows: list[Sequence[str]] = []
-        self.lines: list[int] = []
         names = model.policies["p"]
-        members: dict[str, list[Sequence[str]]] = {key: [] for key in model.roles}
-        width = len(names) + 1
+        of_type: dict[str, list[Sequence[str]]] = {key: [] for key in ("p", *model.roles)}
+        self.lines: list[int] = []
+        note, rules = self.lines.append, of_type["p"].append
         for index, line in enumerate(lines):
             if line[0] == "p":
-                if len(line) != width:
-                    raise PolicyError.at(
-                        model.places["p"], f"line {index + 1} has {len(line) - 1} fields, not {width - 1}"
-                    )
-                self.rows.append(line[1:])
-                self.lines.append(index)
-            elif line[0] in members:
-                if len(line) - 1 < model.roles[line[0]].fields:
-                    raise PolicyError.at(model.places[line[0]], f"line {index + 1} has {len(line) - 1} fields, too few")
-                members[line[0]].append(line[1:])
-        self.roles: Mapping[str, Roles] = {key: _roles(model, key, members[key]) for key in model.roles}
-        self._sort(names, members.get("g", []))
+                note(index)
+                rules(line[1:])
+            elif line[0] in of_type:
+                of_type[line[0]].append(line[1:])
+        self.rows: list[Sequence[str]] = of_type["p"]
+        if any(len(row) != len(names) for row in self.rows):
+            raise PolicyError.at(model.places["p"], f"some rule has not {len(names)} fields")
+        for key, definition in model.roles.items():
+            if any(len(row) < definition.fields for row in of_type[key]):
+                raise PolicyError.at(model.places[key], f"some line has less than {definition.fields} fields")
+        self.roles: Mapping[str, Roles] = {key: _roles(model, key, of_type[key]) for key in model.roles}
+        self._sort(names, of_type.get("g", []))
+        self.ends = self._ends(names)
         column = names.index("eft") if "eft" in names else -1
-        self.effects = bytes(_EFFECTS.get(row[column], NEITHER) if column >= 0 else ALLOW for row in self.rows)
+        if column < 0:
+            self.effects = bytes([ALLOW]) * len(self.rows)
+        else:
+            self.effects = bytes([_EFFECTS.get(row[column], NEITHER) for row in self.rows])
+
+    def _ends(self, names: Sequence[str]) -> dict[int, float]:
+        field = end_field(parse_matcher(self.model))
+        if not field:
+            return {}
+        column = names.index(field)
+        try:
+            return {rule: read_end(row[column]) for rule, row in enumerate(self.rows) if row[column] != NEVER}
+        except ValueError as exc:
+            raise PolicyError.at(self.model.places["p"], f"`{exc}` is no end of a rule", f"write {END_RULE}") from None
 
     def _sort(self, names: Sequence[str], members: Sequence[Sequence[str]]) -> None:
         """Put the rules in the order of their precedence: by subject, then by priority, as Casbin sorts them."""
+        if self.model.effect is not PolicyEffect.SUBJECT_PRIORITY and "priority" not in names:
+            return
         order = list(range(len(self.rows)))
         if self.model.effect is PolicyEffect.SUBJECT_PRIORITY:
             levels = _levels(self.model, members)

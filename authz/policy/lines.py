@@ -40,21 +40,23 @@ class PolicyLines(Sequence[PolicyLine]):
     A hundred thousand lines cost little more than their text.
     """
 
-    __slots__ = ("_files", "_firsts", "_numbers", "_rows", "_starts")
+    __slots__ = ("_files", "_firsts", "_numbers", "_rows", "_same", "_starts")
 
     def __init__(self) -> None:
         self._files: list[tuple[str, str]] = []
         self._firsts: list[int] = []
         self._numbers = array("I")
-        self._rows: list[list[str]] | None = None
+        self._rows: list[list[str]] | None = []
+        self._same: dict[str, str] = {}
         self._starts = array("I")
 
     def add(self, text: str, path: str, problems: list[Problem]) -> None:
         """Add the lines of the file ``path``; what is no policy line at all goes to ``problems``."""
         self._files.append((path, text))
-        self._rows = None
         self._firsts.append(len(self._numbers))
         odd = _ODD.search(text) is not None
+        rows = None if self._rows is None else self._rows.append
+        one = self._same.setdefault
         note_number, note_start = self._numbers.append, self._starts.append
         start = 0
         for number, raw in enumerate(text.split("\n"), 1):
@@ -67,6 +69,8 @@ class PolicyLines(Sequence[PolicyLine]):
                 else:
                     note_number(number)
                     note_start(start)
+                    if rows is not None:
+                        rows([one(part, part) for part in _split(line)])
             start += len(raw) + 1
 
     def rows(self) -> list[list[str]]:
@@ -76,29 +80,14 @@ class PolicyLines(Sequence[PolicyLine]):
         """
         rows = self._rows
         if rows is None:
-            rows = self._rows = list(self._parsed())
+            one = self._same.setdefault
+            rows = [[one(part, part) for part in _split(self._raw(index)[1])] for index in range(len(self))]
+            self._rows = rows
         return rows
 
     def forget_rows(self) -> None:
         """Let go of what :meth:`rows` keeps."""
-        self._rows = None
-
-    def _parsed(self) -> Iterator[list[str]]:
-        same: dict[str, str] = {}
-        one = same.setdefault
-        for (_, text), first, end in self._spans():
-            find = text.find
-            for start in self._starts[first:end]:
-                stop = find("\n", start)
-                line = text[start : stop if stop >= 0 else len(text)].replace(", ", ",")
-                parts = line.split(",")
-                if " " in line or "\r" in line:
-                    parts = [part.strip() for part in parts]
-                yield [one(part, part) for part in parts]
-
-    def _spans(self) -> Iterator[tuple[tuple[str, str], int, int]]:
-        ends = [*self._firsts, len(self._numbers)][1:]
-        return zip(self._files, self._firsts, ends, strict=True)
+        self._rows, self._same = None, {}
 
     def _raw(self, index: int) -> tuple[str, str]:
         path, text = self._files[bisect_right(self._firsts, index) - 1]
@@ -127,13 +116,19 @@ class PolicyLines(Sequence[PolicyLine]):
             raise IndexError(index)
         index %= len(self)
         path, raw = self._raw(index)
-        ptype, *fields = [part.strip() for part in raw.split(",")]
+        ptype, *fields = _split(raw)
         column = len(raw) - len(raw.lstrip()) + 1
         return PolicyLine(ptype, tuple(fields), Place(path, self._numbers[index], column))
 
     def __iter__(self) -> Iterator[PolicyLine]:
         for index, (ptype, *fields) in enumerate(self.rows()):
             yield PolicyLine(ptype, tuple(fields), self.place(index))
+
+
+def _split(line: str) -> list[str]:
+    plain = line.replace(", ", ",")
+    parts = plain.split(",")
+    return [part.strip() for part in parts] if " " in plain or "\r" in plain else parts
 
 
 def _problem(raw: str, place: Place) -> Problem | None:

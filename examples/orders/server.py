@@ -27,7 +27,8 @@ KEYS = HERE / "keys"
 def sync_server(engine: authz.Engine, store: OrderStore) -> grpc.Server:
     """The service on ``grpc.server``; not started."""
     pool = futures.ThreadPoolExecutor(max_workers=16)
-    server = grpc.server(pool, interceptors=[authz.adapters.grpc.AuthorizationInterceptor(engine)])
+    interceptor = authz.adapters.grpc.AuthorizationInterceptor(engine)
+    server = grpc.server(pool, interceptors=[interceptor], options=authz.adapters.tls.connection_age())
     rpc.add_OrdersServicer_to_server(Orders(store), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     return server
@@ -35,7 +36,8 @@ def sync_server(engine: authz.Engine, store: OrderStore) -> grpc.Server:
 
 def async_server(engine: authz.Engine, store: OrderStore) -> grpc.aio.Server:
     """The service on ``grpc.aio.server``; not started."""
-    server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
+    interceptor = authz.adapters.grpc_aio.AuthorizationInterceptor(engine)
+    server = grpc.aio.server(interceptors=[interceptor], options=authz.adapters.tls.connection_age())
     rpc.add_OrdersServicer_to_server(AsyncOrders(store), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     return server
@@ -43,11 +45,8 @@ def async_server(engine: authz.Engine, store: OrderStore) -> grpc.aio.Server:
 
 def tls(keys: Path, client_certificates: bool) -> grpc.ServerCredentials:
     """TLS for a port. Python's gRPC either demands a client certificate or never asks for one: so a port for each."""
-    return grpc.ssl_server_credentials(
-        [((keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())],
-        root_certificates=(keys / "clients.pem").read_bytes() if client_certificates else None,
-        require_client_auth=client_certificates,
-    )
+    client_ca = keys / "clients.pem" if client_certificates else None
+    return authz.adapters.tls.server_credentials(keys / "server.pem", keys / "server.key", client_ca)
 
 
 def main() -> None:

@@ -35,12 +35,12 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def sync_port(engine: Engine, *handlers: Any) -> Iterator[int]:
+def sync_port(engine: Engine, *handlers: Any, registered: Any = None) -> Iterator[int]:
     """A `grpc.server` with ``handlers`` behind the interceptor: its port."""
     from authz.adapters.grpc import AuthorizationInterceptor
 
     server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=[AuthorizationInterceptor(engine)])
-    server.add_generic_rpc_handlers(handlers)
+    _add(server, handlers, registered)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -50,7 +50,7 @@ def sync_port(engine: Engine, *handlers: Any) -> Iterator[int]:
 
 
 @contextmanager
-def async_port(engine: Engine, *handlers: Any) -> Iterator[int]:
+def async_port(engine: Engine, *handlers: Any, registered: Any = None) -> Iterator[int]:
     """A `grpc.aio.server` with ``handlers`` behind the interceptor, in a thread of its own: its port."""
     from authz.adapters.grpc_aio import AuthorizationInterceptor
 
@@ -59,7 +59,7 @@ def async_port(engine: Engine, *handlers: Any) -> Iterator[int]:
 
     async def serve() -> None:
         server = grpc.aio.server(interceptors=[AuthorizationInterceptor(engine)])
-        server.add_generic_rpc_handlers(handlers)
+        _add(server, handlers, registered)
         ports.append(server.add_insecure_port("127.0.0.1:0"))
         await server.start()
         ready.set()
@@ -74,3 +74,9 @@ def async_port(engine: Engine, *handlers: Any) -> Iterator[int]:
     finally:
         stop.set()
         thread.join(20)
+
+
+def _add(server: Any, handlers: tuple[Any, ...], registered: dict[str, Any] | None) -> None:
+    server.add_generic_rpc_handlers(handlers)
+    for service, methods in (registered or {}).items():
+        server.add_registered_method_handlers(service, methods)

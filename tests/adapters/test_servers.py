@@ -13,174 +13,35 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import authz
 from authz.engine import Engine
 from examples.orders import orders_pb2 as pb
-from examples.orders.keys import Keys
-from tests.adapters.orders import async_port, configure, records, sync_port
-
-SERVICE = "example.orders.v1.Orders"
-UNARY, RESPONSES, REQUESTS, BOTH = "GetOrder", "ListOrders", "ImportOrders", "TrackOrders"
-Message = pb.TrackOrdersRequest  # the same fields as the other requests: namespace = 1, id = 2
-
-
-class Ran(list[str]):
-    """Which handlers ran, and for whom; and each message that one was given."""
-
-    def note(self, what: str) -> None:
-        principal = authz.current().principal
-        assert principal is not None
-        self.append(f"{what} for {principal.id}")
-
-
-def sync_behaviours(ran: Ran) -> dict[str, Callable[..., Any]]:
-    def unary(request: Any, context: Any) -> Any:
-        ran.note("unary")
-        return pb.Order(id=request.id)
-
-    def responses(request: Any, context: Any) -> Iterator[Any]:
-        ran.note("responses")
-        yield pb.Order(id=request.id)
-
-    def requests(iterator: Iterator[Any], context: Any) -> Any:
-        ran.note("requests")
-        ids = []
-        for request in iterator:
-            ran.note(f"message {request.namespace}")
-            ids.append(request.id)
-        return pb.Order(id=",".join(ids))
-
-    def both(iterator: Iterator[Any], context: Any) -> Iterator[Any]:
-        ran.note("both")
-        for request in iterator:
-            ran.note(f"message {request.namespace}")
-            yield pb.Order(id=request.id)
-
-    return {UNARY: unary, RESPONSES: responses, REQUESTS: requests, BOTH: both}
-
-
-def async_behaviours(ran: Ran) -> dict[str, Callable[..., Any]]:
-    async def unary(request: Any, context: Any) -> Any:
-        ran.note("unary")
-        return pb.Order(id=request.id)
-
-    async def responses(request: Any, context: Any) -> AsyncIterator[Any]:
-        ran.note("responses")
-        yield pb.Order(id=request.id)
-
-    async def requests(iterator: AsyncIterator[Any], context: Any) -> Any:
-        ran.note("requests")
-        ids = []
-        async for request in iterator:
-            ran.note(f"message {request.namespace}")
-            ids.append(request.id)
-        return pb.Order(id=",".join(ids))
-
-    async def both(iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        ran.note("both")
-        async for request in iterator:
-            ran.note(f"message {request.namespace}")
-            yield pb.Order(id=request.id)
-
-    return {UNARY: unary, RESPONSES: responses, REQUESTS: requests, BOTH: both}
-
-
-def read_write_behaviours(ran: Ran) -> dict[str, Callable[..., Any]]:
-    """Coroutines that use ``context.read`` and ``context.write`` and never look at the request iterator."""
-
-    async def responses(request: Any, context: Any) -> None:
-        ran.note("responses")
-        await context.write(pb.Order(id=request.id))
-
-    async def requests(iterator: Any, context: Any) -> Any:
-        ran.note("requests")
-        ids = []
-        while (request := await context.read()) is not grpc.aio.EOF:
-            ran.note(f"message {request.namespace}")
-            ids.append(request.id)
-        return pb.Order(id=",".join(ids))
-
-    async def both(iterator: Any, context: Any) -> None:
-        ran.note("both")
-        while (request := await context.read()) is not grpc.aio.EOF:
-            ran.note(f"message {request.namespace}")
-            await context.write(pb.Order(id=request.id))
-
-    return {**async_behaviours(ran), RESPONSES: responses, REQUESTS: requests, BOTH: both}
-
-
-FORMS: dict[str, tuple[Callable[..., AbstractContextManager[int]], Callable[[Ran], dict[str, Callable[..., Any]]]]] = {
-    "sync": (sync_port, sync_behaviours),
-    "aio": (async_port, async_behaviours),
-    "aio read and write": (async_port, read_write_behaviours),
-    "aio plain functions": (async_port, sync_behaviours),
-}
-
-
-def handlers(behaviours: dict[str, Callable[..., Any]]) -> Any:
-    wrap = {
-        UNARY: grpc.unary_unary_rpc_method_handler,
-        RESPONSES: grpc.unary_stream_rpc_method_handler,
-        REQUESTS: grpc.stream_unary_rpc_method_handler,
-        BOTH: grpc.stream_stream_rpc_method_handler,
-    }
-    methods = {name: wrap[name](f, Message.FromString, pb.Order.SerializeToString) for name, f in behaviours.items()}
-    # in the catalogue as cluster scope, and not in it at all
-    methods["ListNamespaces"] = wrap[UNARY](
-        behaviours[UNARY], pb.ListNamespacesRequest.FromString, pb.Order.SerializeToString
-    )
-    methods["Unlisted"] = wrap[UNARY](behaviours[UNARY], Message.FromString, pb.Order.SerializeToString)
-    # raw bytes: a namespace cannot be read from them
-    methods["CreateOrder"] = wrap[UNARY](behaviours[UNARY])
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
-
-
-@dataclass
-class Server:
-    form: str
-    port: int
-    ran: Ran
-    keys: Keys
-    folder: Path
-
-    def call(self, method: str, *namespaces: str, metadata: Any = (), raw: bytes | None = None) -> Any:
-        """(Code, ids of the replies, details, trailers) of one call with a message for each of ``namespaces``."""
-        messages = [Message(namespace=name, id=f"{number}") for number, name in enumerate(namespaces)]
-        with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
-            kind = {REQUESTS: channel.stream_unary, RESPONSES: channel.unary_stream, BOTH: channel.stream_stream}.get(
-                method, channel.unary_unary
-            )
-            serialize = None if raw is not None else Message.SerializeToString
-            stub = kind(f"/{SERVICE}/{method}", serialize, pb.Order.FromString)
-            argument: Any = iter(messages) if method in (REQUESTS, BOTH) else raw if raw is not None else messages[0]
-            try:
-                if method in (RESPONSES, BOTH):
-                    reply = stub(argument, metadata=metadata, timeout=10)
-                    ids = [order.id for order in reply]
-                else:
-                    order, reply = stub.with_call(argument, metadata=metadata, timeout=10)
-                    ids = [order.id]
-            except grpc.RpcError as error:
-                reply, ids = error, []
-            return reply.code().name, ids, reply.details(), dict(reply.trailing_metadata() or ())
-
-    def token(self, **claims: Any) -> list[tuple[str, str]]:
-        return [("authorization", f"Bearer {self.keys.rsa.mint(**claims)}")]
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        return records(self.folder)
+from tests.adapters.forms import (
+    BOTH,
+    FORMS,
+    KINDS,
+    REQUESTS,
+    RESPONSES,
+    UNARY,
+    Ran,
+    Server,
+    async_behaviours,
+    generic,
+    sync_behaviours,
+)
+from tests.adapters.orders import async_port, configure, sync_port
 
 
 @pytest.fixture(scope="module", params=FORMS)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    serve, behaviours = FORMS[request.param]
+    form = FORMS[request.param]
     folder = tmp_path_factory.mktemp("server")
     config, keys = configure(folder)
     ran = Ran()
-    with authz.load_config(config) as engine, serve(engine, handlers(behaviours(ran))) as port:
-        yield Server(request.param, port, ran, keys, folder)
+    with authz.load_config(config) as engine, form.serving(engine, ran) as port:
+        yield Server(port, ran, keys, folder, engine)
 
 
 @pytest.fixture
@@ -189,68 +50,105 @@ def server(running: Server) -> Server:
     return running
 
 
-@pytest.mark.parametrize(("method", "what"), [(UNARY, "unary"), (RESPONSES, "responses"), (BOTH, "both")])
-def test_a_reader_reads(server: Server, method: str, what: str) -> None:
-    code, ids, _, trailers = server.call(method, "acme", metadata=server.token(sub="rita", permissions=["acme:read"]))
-    assert (code, ids) == ("OK", ["0"])
-    assert server.ran[0] == f"{what} for user:staff:rita"
-    assert trailers["x-audit-id"] == server.records[-1]["id"]
-    assert server.records[-1]["decision"] == "allow"
+@dataclass(frozen=True)
+class Row:
+    """What a caller shows and asks, and what must come of it for each of the four kinds.
+
+    ``write`` is for ImportOrders, which is a write; the other kinds are reads.
+    """
+
+    name: str
+    shows: Any
+    namespaces: tuple[str, ...]
+    reason: str
+    write: str = ""
+
+    def expected(self, method: str) -> tuple[str, str]:
+        """(Code, reason)."""
+        reason = self.write if method == REQUESTS and self.write else self.reason
+        return next(r.status for r in authz.Reason if r == reason), reason
 
 
-def test_a_writer_imports(server: Server) -> None:
-    token = server.token(sub="walt", permissions=["acme:write"])
-    before = len(server.records)
-    code, ids, *_ = server.call(REQUESTS, "acme", "acme", "acme", metadata=token)
-    assert (code, ids) == ("OK", ["0,1,2"])
-    assert len(server.records) == before + 1, "messages in a namespace that was decided are not decided again"
+def _token(**claims: Any) -> dict[str, Any]:
+    return claims
 
 
-REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...], str, str]] = [
-    ("no role here", {"permissions": ["globex:read"]}, ("acme",), "PERMISSION_DENIED", "no_rule"),
-    ("denied by a rule", {"sub": "mallory"}, ("acme",), "PERMISSION_DENIED", "denied_by_rule"),
-    ("no namespace named", {"permissions": ["acme:admin"]}, ("",), "PERMISSION_DENIED", "no_rule"),
-    ("a pattern as namespace", {"permissions": ["system:admin"]}, ("*",), "PERMISSION_DENIED", "namespace_malformed"),
-    ("expired", {"iat": 1000, "exp": 2000}, ("acme",), "UNAUTHENTICATED", "token_expired"),
-    ("another audience", {"aud": "payments"}, ("acme",), "UNAUTHENTICATED", "token_audience_wrong"),
+TABLE = [
+    Row("a reader", _token(sub="rita", permissions=["acme:read"]), ("acme",), "allowed", "no_rule"),
+    Row("a writer", _token(sub="walt", permissions=["acme:write"]), ("acme",), "allowed"),
+    Row("a writer by a nested claim", _token(orders={"roles": ["writer@acme"]}), ("acme",), "allowed"),
+    Row("an admin", _token(permissions=["acme:admin"]), ("acme",), "allowed"),
+    Row("an admin everywhere", _token(permissions=["system:admin"]), ("anything",), "allowed"),
+    Row("an admin everywhere, nowhere", _token(permissions=["system:admin"]), ("",), "allowed"),
+    Row("an auditor in its pattern", _token(groups=["auditors"]), ("billing-eu",), "allowed", "no_rule"),
+    Row("an auditor elsewhere", _token(groups=["auditors"]), ("acme",), "no_rule"),
+    Row("no role", _token(), ("acme",), "no_rule"),
+    Row("a role elsewhere", _token(permissions=["globex:admin"]), ("acme",), "no_rule"),
+    Row("a role in another case", _token(permissions=["ACME:admin"]), ("acme",), "no_rule"),
+    Row("a pattern as a role's namespace", _token(permissions=["*:admin"]), ("acme",), "no_rule"),
+    Row("an empty namespace", _token(permissions=["acme:admin"]), ("",), "no_rule"),
+    Row("a pattern as namespace", _token(permissions=["system:admin"]), ("*",), "namespace_malformed"),
+    Row("a prefix as namespace", _token(permissions=["system:admin"]), ("acme*",), "namespace_malformed"),
+    Row("the cluster as namespace", _token(permissions=["system:admin"]), ("@cluster",), "namespace_malformed"),
+    Row("a line break in a namespace", _token(permissions=["system:admin"]), ("acme\n",), "namespace_malformed"),
+    Row("a suspended user", _token(sub="mallory", permissions=["acme:admin"]), ("acme",), "denied_by_rule"),
+    Row("an expired token", _token(iat=1000, exp=2000), ("acme",), "token_expired"),
+    Row("a token for another API", _token(aud="payments"), ("acme",), "token_audience_wrong"),
+    Row("a token of another issuer", _token(iss="https://elsewhere.example"), ("acme",), "token_issuer_unknown"),
+    Row("a token without a subject", _token(sub=None), ("acme",), "token_claim_missing"),
+    Row("nothing", [], ("acme",), "credential_missing"),
+    Row("another scheme", [("authorization", "Basic dTpw")], ("acme",), "credential_malformed"),
+    Row("an empty bearer", [("authorization", "Bearer ")], ("acme",), "credential_malformed"),
+    Row("no token", [("authorization", "Bearer x.y.z")], ("acme",), "token_malformed"),
+    Row("two tokens", [("authorization", "Bearer a"), ("authorization", "Bearer b")], ("acme",), "credential_repeated"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", [UNARY, RESPONSES, REQUESTS, BOTH])
-@pytest.mark.parametrize(("name", "claims", "namespaces", "code", "reason"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_a_refused_call_never_reaches_its_handler(
-    server: Server, method: str, name: str, claims: dict[str, Any], namespaces: tuple[str, ...], code: str, reason: str
-) -> None:
+def test_the_table_is_walked_in_at_least_400_cases() -> None:
+    assert len(TABLE) * len(KINDS) * len(FORMS) >= 400
+
+
+@pytest.mark.parametrize("method", KINDS)
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_case(server: Server, row: Row, method: str) -> None:
+    code, reason = row.expected(method)
     before = len(server.records)
-    answered, _, details, trailers = server.call(method, *namespaces, metadata=server.token(**claims))
+    shows = server.token(**row.shows) if isinstance(row.shows, dict) else row.shows
+    answered, ids, details, trailers = server.call(method, *row.namespaces, metadata=shows)
     assert answered == code
-    assert server.ran == []
     assert len(server.records) == before + 1
     record = server.records[-1]
     assert record["reason"] == reason
     assert record["grpc_code"] == code
     assert trailers["x-audit-id"] == record["id"]
+    if reason == "allowed":
+        assert ids == ["0"]
+        assert server.ran
+        assert all(what.endswith(f"for {record['sub']}") for what in server.ran)
+        return
+    assert server.ran == []
     assert details.endswith(f"(audit id {record['id']})")
     assert reason not in details
     assert not record["reason_text"] or record["reason_text"] not in details
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain, dict(info.metadata)) == (code, "authz", {"audit_id": record["id"]})
 
 
-@pytest.mark.parametrize(
-    ("metadata", "reason"),
-    [
-        ([], "credential_missing"),
-        ([("authorization", "Basic dTpw")], "credential_malformed"),
-        ([("authorization", "Bearer ")], "credential_malformed"),
-        ([("authorization", "Bearer x.y.z")], "token_malformed"),
-        ([("authorization", "Bearer a"), ("authorization", "Bearer b")], "credential_repeated"),
-    ],
-)
-@pytest.mark.parametrize("method", [UNARY, RESPONSES, REQUESTS, BOTH])
-def test_what_is_shown_badly_is_unauthenticated(server: Server, method: str, metadata: Any, reason: str) -> None:
-    code, *_ = server.call(method, "acme", metadata=metadata)
-    assert code == "UNAUTHENTICATED"
-    assert server.ran == []
-    assert server.records[-1]["reason"] == reason
+def test_messages_in_a_namespace_that_was_decided_are_not_decided_again(server: Server) -> None:
+    before = len(server.records)
+    token = server.token(sub="walt", permissions=["acme:write"])
+    code, ids, *_ = server.call(REQUESTS, "acme", "acme", "acme", metadata=token)
+    assert (code, ids) == ("OK", ["0,1,2"])
+    assert len(server.records) == before + 1
+
+
+def test_a_token_that_is_known_is_let_in_as_one_that_is_new(server: Server) -> None:
+    token = server.token(permissions=["acme:read"])
+    outcomes = [server.call(method, "acme", metadata=token)[:2] for method in (UNARY, RESPONSES) * 3]
+    assert outcomes == [("OK", ["0"])] * 6
+    assert server.call(UNARY, "globex", metadata=token)[0] == "PERMISSION_DENIED"
 
 
 @pytest.mark.parametrize("method", [REQUESTS, BOTH])
@@ -272,7 +170,7 @@ def test_a_stream_without_a_message_names_no_namespace(server: Server, method: s
 
 def test_a_method_of_cluster_scope_takes_a_system_wide_role(server: Server) -> None:
     method = "ListNamespaces"
-    assert server.call(method, raw=b"", metadata=server.token(permissions=["acme:admin"]))[0] == "PERMISSION_DENIED"
+    assert server.call(method, "", metadata=server.token(permissions=["acme:admin"]))[0] == "PERMISSION_DENIED"
     assert server.ran == []
 
 
@@ -309,8 +207,8 @@ def test_a_log_that_cannot_be_written_makes_the_service_unavailable_and_not_open
     ran = Ran()
     engine: Engine = authz.load_config(config)
     behaviours = sync_behaviours(ran) if serve is sync_port else async_behaviours(ran)
-    with serve(engine, handlers(behaviours)) as port:
-        server = Server("", port, ran, keys, tmp_path)
+    with serve(engine, *generic(behaviours)) as port:
+        server = Server(port, ran, keys, tmp_path, engine)
         engine.close()
         code, *_ = server.call(UNARY, "acme", metadata=server.token(permissions=["acme:read"]))
         assert code == "UNAVAILABLE"
@@ -361,8 +259,8 @@ def test_a_handler_that_swallows_the_end_gets_no_further_message(
     ran = Ran()
     with authz.load_config(config) as engine:
         known = {**(sync_behaviours(ran) if serve is sync_port else async_behaviours(ran)), **behaviours}
-        with serve(engine, handlers(known)) as port:
-            server = Server("", port, ran, keys, tmp_path)
+        with serve(engine, *generic(known)) as port:
+            server = Server(port, ran, keys, tmp_path, engine)
             token = server.token(permissions=["acme:write"])
             code, *_ = server.call(method, "acme", "globex", "acme", "acme", metadata=token)
             assert code == "PERMISSION_DENIED"

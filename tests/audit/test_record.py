@@ -21,7 +21,7 @@ ALICE = Principal(PrincipalKind.TOKEN, "corp", "alice", "corp:", 9e9, CLAIMS_SET
 CLAIMS = Claims(ALICE, frozenset({"reader"}), {"acme": frozenset({"writer", "admin"}), "other": frozenset({"x"})})
 RULE = Rule("p, role:reader, *, *, read, allow", Place("p.csv", 3), ("role:reader",))
 ALLOWED = Decision(Effect.ALLOW, Reason.ALLOWED, RULE, "abc", ALICE, CLAIMS, "id1")
-CALL = Call("/a.B/C", ("acme",), None, "ipv4:127.0.0.1:9", "grpc-python", "0" * 32)
+CALL = Call("/a.B/C", ("acme",), None, "ipv4:127.0.0.1:9", "grpc-python", "0" * 32, "1" * 16)
 
 
 def line(decision: Decision = ALLOWED, call: Call = CALL) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_a_record_is_one_flat_line() -> None:
         "peer_port": 9,
         "user_agent": "grpc-python",
         "trace_id": "0" * 32,
-        "span_id": "",
+        "span_id": "1" * 16,
         "grpc_code": "OK",
         "eval_us": 12,
         "redacted": [],
@@ -92,8 +92,8 @@ def test_no_value_of_a_claim_is_written() -> None:
 
 @given(st.text(alphabet=st.characters(), max_size=600), st.text(alphabet=st.characters(), max_size=300))
 def test_whatever_a_stranger_writes_stays_one_short_printable_line(text: str, name: str) -> None:
-    fields = line(call=Call(text, (name, None), None, text, text, text))
-    for key in ("method", "peer", "user_agent", "trace_id"):
+    fields = line(call=Call(text, (name, None), None, text, text, text, text))
+    for key in ("method", "peer", "user_agent", "trace_id", "span_id"):
         assert fields[key].isprintable()
         assert len(fields[key]) <= (512 if key == "method" else 256)
 

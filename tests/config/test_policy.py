@@ -17,8 +17,9 @@ from authz.config.plugins import AUDIT_SINKS, AUTHORIZERS
 from authz.config.policy import PolicyMaker
 from authz.decision.casbin import CasbinAuthorizer
 from authz.decision.shadow import ShadowAuthorizer
-from authz.errors import FileError, PolicyError
+from authz.errors import FileError, Place, PolicyError, Problem
 from authz.policy.load import load_bundle
+from authz.policy.revision import Revision
 from examples.orders.keys import Keys
 from tests.adapters.orders import POLICIES, configure, records
 from tests.bundle import POLICY, write_bundle
@@ -250,21 +251,19 @@ def test_a_shadow_that_would_make_calls_wait_is_not_asked(
     first, second = write_bundle(tmp_path / "first"), write_bundle(tmp_path / "second", POLICY + "\n")
     too_slow: set[Path] = set()
 
-    class Slow(CasbinAuthorizer):
-        @property
-        def slow(self) -> tuple[str, ...]:
-            return ("eval() in the matcher",) if self.revision.path in too_slow else ()
+    def made(revision: Revision) -> CasbinAuthorizer:
+        authorizer = CasbinAuthorizer(revision)
+        slow = Problem(Place("model.conf", 14), "eval() in the matcher")
+        authorizer.slow = (slow,) if revision.path in too_slow else ()
+        return authorizer
 
-        @slow.setter
-        def slow(self, value: object) -> None: ...
-
-    monkeypatch.setattr("authz.config.policy.authorizer_for", Slow)
+    monkeypatch.setattr("authz.config.policy.authorizer_for", made)
     for folders, asked in [((), True), ((second,), False), ((first, second), True), ((first,), True)]:
         too_slow.clear()
         too_slow.update(folders)
         authorizer = PolicyMaker(first, second).load().authorizer
         assert isinstance(authorizer, ShadowAuthorizer) == asked
-    assert "it would slow calls down: eval() in the matcher" in caplog.text
+    assert "it would slow calls down: model.conf:14: eval() in the matcher" in caplog.text
 
 
 def test_a_policy_is_made_again_with_its_plugins_and_its_shadow(tmp_path: Path) -> None:

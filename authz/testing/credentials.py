@@ -1,4 +1,4 @@
-"""Testing: what an application's own tests need: tokens, keys and certificates of an issuer that exists only there.
+"""Credentials of an issuer and an authority that exist only in a test: keys, tokens, certificates.
 
 minter = TokenMinter(issuer="https://issuer.test", audience="orders")
 minter.write_jwks(tmp_path / "jwks.json")
@@ -26,8 +26,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from jwt.algorithms import get_default_algorithms
 
-from authz.audit.base import Entry
-from authz.audit.record import Record
 from authz.authn import base64url
 
 _ALGORITHMS = get_default_algorithms()
@@ -72,6 +70,12 @@ class SigningKey:
         public.pop("key_ops", None)
         named = {} if self.key_id is None else {"kid": self.key_id}
         return {**public, **named, "use": "sig", "alg": self.algorithm}
+
+    def private_jwk(self) -> dict[str, Any]:
+        """Both halves as a JSON web key, for a test's own issuer."""
+        private: dict[str, Any] = _ALGORITHMS[self.algorithm].to_jwk(self.private_key, as_dict=True)
+        private.pop("key_ops", None)
+        return {**private, **self.jwk()}
 
     def public_pem(self) -> bytes:
         """The public half in PEM."""
@@ -147,7 +151,8 @@ class TokenMinter:
 
 
 def _json(members: Mapping[str, object]) -> bytes:
-    return json.dumps({name: value for name, value in members.items() if value is not None}).encode("utf-8")
+    present = {name: value for name, value in members.items() if value is not None}
+    return json.dumps(present, separators=(",", ":")).encode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,25 +306,3 @@ class CertificateAuthority:
             ),
             self.pem,
         )
-
-
-class RecordingSink:
-    """An audit sink that keeps its records in a list, as the objects that a log would hold as lines.
-
-    Attributes:
-        records: one dictionary for each decision, oldest first.
-        events: one for each event of the system itself.
-        fail: set it to an exception, and every further write raises that.
-    """
-
-    def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.events: list[dict[str, Any]] = []
-        self.fail: Exception | None = None
-
-    def write(self, record: Entry) -> None:
-        """Keep ``record``."""
-        if self.fail is not None:
-            raise self.fail
-        kept = self.records if isinstance(record, Record) else self.events
-        kept.append(json.loads(record.to_json(len(self.records) + len(self.events) + 1, "test")))

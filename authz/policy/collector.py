@@ -1,0 +1,34 @@
+"""Collector: Python's garbage collector, put off while a policy is read or compiled.
+
+Reading a policy makes many objects and no garbage. The collector would walk all of them again and again, and while it
+walks, no other thread decides anything.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_lock = threading.Lock()
+_depth = 0
+_was_enabled = False
+
+
+@contextmanager
+def collector_put_off() -> Iterator[None]:
+    """Put the collector off, in the whole process; when the last of these blocks ends, it is as it was before."""
+    global _depth, _was_enabled
+    with _lock:
+        if _depth == 0:
+            _was_enabled = gc.isenabled()
+            gc.disable()
+        _depth += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _depth -= 1
+            if _depth == 0 and _was_enabled:
+                gc.enable()

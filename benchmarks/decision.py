@@ -1,0 +1,174 @@
+"""What one decision costs, beside other policy engines, in one run: 100 to 100,000 rules.
+
+The same policy, callers and calls for each (benchmarks/policies.py). Every answer of every engine is compared with
+those of an oracle that compares strings. Each engine loads and answers in a process of its own; memory is what loading
+added to it. Times are of single calls; of several passes, the one with the lowest median is shown.
+
+For authz: *known* is a call decided before. *New token* is a caller not seen before, with roles, namespace and method
+that were. *New roles* is a caller with a combination of roles never seen before. *First sight* is a new process that
+has not seen the caller, the namespace or the method.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from authz.call import Call
+from authz.claims.base import Claims
+from benchmarks.engines import ENGINES, Ours, write_policies
+from benchmarks.memory import resident
+from benchmarks.policies import Oracle, workload
+from benchmarks.table import FOLDER, machine, write
+
+SIZES = (100, 1_000, 10_000, 100_000)
+PASSES = 5
+SECONDS = 20.0
+NEEDED = {"authz": "authz", "pycasbin": "casbin", "cedarpy": "cedarpy", "opa": "opa_bindings"}
+
+Asked = Sequence[tuple[Claims, Call]]
+
+
+def run(*, quick: bool) -> None:
+    """Measure, and write the table and the plot."""
+    rows, medians = [], {}
+    for size in SIZES[: 2 if quick else 4]:
+        with tempfile.TemporaryDirectory() as name:
+            work = workload(size)
+            folder = write_policies(work, Path(name))
+            oracle = Oracle(work)
+            expected = [oracle.answer(work.claims[who], call) for who, call in work.asked]
+            (folder / "expected.json").write_text(json.dumps(expected))
+            for engine, module in NEEDED.items():
+                if importlib.util.find_spec(module) is None:
+                    print(f"   {engine} is not installed, and left out")
+                    continue
+                for kind, result in _measured(engine, size, folder, quick=quick).items():
+                    rows.append([f"{size:,}", engine, kind, *result["cells"]])
+                    medians[engine, kind, size] = result["p50"]
+                    print("  ", *rows[-1], sep="  ")
+    header = ["rules", "engine", "call", "p50", "p99", "mean", "asked", "wrong", "load", "memory"]
+    write("decision", __doc__ or "", header, rows, machine("times of single calls"))
+    _plot(medians)
+
+
+def _measured(engine: str, size: int, folder: Path, *, quick: bool) -> dict[str, Any]:
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_child, args=(there, engine, size, folder, quick))
+    process.start()
+    there.close()
+    found: dict[str, Any] = here.recv()
+    process.join()
+    return found
+
+
+def _child(answers: Connection, engine: str, size: int, folder: Path, quick: bool) -> None:
+    times, grown, asker = [], 0, None
+    for _ in range(1 if quick else 3):
+        asker = None
+        gc.collect()
+        before, start = resident(), time.perf_counter()
+        asker = ENGINES[engine](folder)
+        times.append(time.perf_counter() - start)
+        gc.collect()
+        grown = grown or resident() - before
+    assert asker is not None
+    cells = [f"{min(times):.3f} s", f"{grown / 2**20:.1f} MB"]
+    work = workload(size)
+    asked = [(work.claims[who], call) for who, call in work.asked]
+    expected = json.loads((folder / "expected.json").read_text())
+    results = {}
+    if isinstance(asker, Ours):
+        kinds: dict[str, Callable[[int], Asked]] = {
+            "first sight": lambda _: asked,
+            "new token": lambda _: [(_again(claims), call) for claims, call in asked],
+            "new roles": lambda turn: [(_again(each[0], f"solo-{turn}-{i}"), each[1]) for i, each in enumerate(asked)],
+            "known": lambda _: asked,
+        }
+        for kind, calls in kinds.items():
+            best: list[float] = []
+            wrong = 0
+            for turn in range(1 if quick else PASSES):
+                if kind == "first sight":
+                    asker = Ours(folder)
+                questions = calls(turn)
+                if kind == "known":
+                    _timed(asker.authorizer.authorize, questions)
+                gc.collect()
+                gc.freeze()
+                spent, given = _timed(asker.authorizer.authorize, questions)
+                wrong += sum(verdict.effect.value != right for verdict, right in zip(given, expected, strict=True))
+                if not best or statistics.median(spent) < statistics.median(best):
+                    best = spent
+            results[kind] = _result(best, len(asked), wrong, cells)
+    else:
+        asker.ask(*asked[0])
+        spent, given, deadline = [], [], time.perf_counter() + (SECONDS / 10 if quick else SECONDS)
+        for claims, call in asked:
+            start = time.perf_counter()
+            given.append(asker.ask(claims, call))
+            spent.append(time.perf_counter() - start)
+            if time.perf_counter() > deadline:
+                break
+        wrong = sum(answer != right for answer, right in zip(given, expected, strict=False))
+        results["any"] = _result(spent, len(spent), wrong, cells)
+    answers.send(results)
+    answers.close()
+
+
+def _again(claims: Claims, *roles: str) -> Claims:
+    return Claims(claims.principal, claims.system.union(roles), claims.namespaces)
+
+
+def _timed(ask: Callable[[Claims, Call], Any], asked: Asked) -> tuple[list[float], list[Any]]:
+    clock = time.perf_counter
+    spent, given = [0.0] * len(asked), [None] * len(asked)
+    for i, (claims, call) in enumerate(asked):
+        start = clock()
+        answer = ask(claims, call)
+        spent[i] = clock() - start
+        given[i] = answer
+    return spent, given
+
+
+def _result(spent: Sequence[float], asked: int, wrong: int, cells: list[str]) -> dict[str, Any]:
+    ordered = sorted(spent)
+    p50, p99 = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+    times = [_text(p50), _text(p99), _text(statistics.fmean(spent))]
+    return {"p50": p50, "cells": [*times, f"{asked:,}", str(wrong), *cells]}
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds * 1e6:.2f} us" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"
+
+
+def _plot(medians: dict[tuple[str, str, int], float]) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        print("matplotlib is not installed: no plot")
+        return
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    mpl.rcParams["svg.hashsalt"] = "decision"
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for engine, kind in dict.fromkeys((engine, kind) for engine, kind, _ in medians):
+        points = sorted(
+            (size, value * 1e6) for (name, of, size), value in medians.items() if (name, of) == (engine, kind)
+        )
+        axes.plot(*zip(*points, strict=True), marker="o", label=engine if kind == "any" else f"{engine}, {kind}")
+    axes.set(xscale="log", yscale="log", xlabel="rules", ylabel="median of one decision, microseconds")
+    axes.grid(visible=True, which="both", alpha=0.2)
+    axes.legend()
+    figure.savefig(FOLDER / "decision.svg", metadata={"Date": None})
+    pyplot.close(figure)
