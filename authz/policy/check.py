@@ -159,16 +159,13 @@ class LineCheck:
         if ptype in self._model.roles:
             return None
         name = self._model.policies[ptype][field - 1]
-<<<<<<< HEAD
         if name == "priority":
             return None if value.isdecimal() and value.isascii() else (f"`{value}` is no priority", "write a number")
         if name == "eft" and value == "deny" and self._model.effect is PolicyEffect.ALLOW_OVERRIDE:
             remedy = f"write `e = {PolicyEffect.ALLOW_AND_DENY.value}` in the model"
             return "the model's effect ignores every denial", remedy
-=======
         if name == self._end_field:
             return _end(value)
->>>>>>> main
         if name == "eft":
             return None if value in _EFFECTS else (f"`{value}` is no effect", did_you_mean(value.lower(), _EFFECTS))
         if name not in REQUEST_FIELDS or name in self._free or value in self._constants[name]:
