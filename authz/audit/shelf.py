@@ -10,11 +10,11 @@ from typing import Final
 from authz.errors import AuditError, PolicyError
 from authz.policy.load import bundle_files, load_bundle
 
-SHELF: Final = "policies"
+SHELF: Final = "kept-policies"
 
 
 def shelve(bundle: Path, revision: str, folder: Path) -> Path:
-    """Copy the bundle in the folder ``bundle`` to ``<folder>/policies/<revision>``, unless it is there.
+    """Copy the bundle in the folder ``bundle`` to ``<folder>/kept-policies/<revision>``, unless it is there.
 
     Raises:
         AuditError: the folder does not hold that revision any more, or cannot be copied.

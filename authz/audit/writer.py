@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from authz.audit.base import Entry
 from authz.audit.chain import Link, new_writer
 from authz.audit.checkpoint import checkpoint
 from authz.audit.commit import GroupCommit
+from authz.audit.encoder import Encoder
 from authz.audit.event import Event, EventName
 from authz.audit.lane import Lane, Tail, read_tail
 from authz.audit.loss import Loss
@@ -62,6 +64,7 @@ class AuditLog:
         self._root = path
         self._shared = shared
         self._forked = False
+        self._encoder = Encoder(self._settings.masking)
         self._lock = threading.Lock()
         self._open()
         if shared:
@@ -268,15 +271,15 @@ class AuditLog:
                 detail = settings.selection.detail(entry)
                 if detail is Detail.COUNTED:
                     return None
-            fields = entry.fields()
-            if isinstance(entry, Event) and entry.bundle is not None:
-                self._bundles.append((entry.bundle, str(entry.details.get("policy_version"))))
-            if detail is Detail.BRIEF:
+            if isinstance(entry, Record):
+                if detail is Detail.FULL:
+                    return self._encoder.encode(entry)
+                fields = self._encoder.fields(entry)
                 shorten(fields)
-            if settings.masking is not None and isinstance(entry, Record):
-                principal = entry.decision.principal
-                settings.masking.apply(fields, principal.prefix if principal else "")
-            return orjson.dumps(fields)
+                return orjson.dumps(fields)
+            if entry.bundle is not None:
+                self._bundles.append((entry.bundle, str(entry.details.get("policy_version"))))
+            return orjson.dumps(entry.fields())
         except Exception as exc:
             self._complain(f"an entry is written in its shortest form: {type(exc).__name__}")
             return _minimal(entry)
@@ -292,7 +295,7 @@ class AuditLog:
                 if self._doubtful:
                     self._settle()
                 if loss is None:
-                    self._put([body])
+                    self._put_one(body)
                 else:
                     self._put([loss.body(), body], first=loss.last + 1)
                     self._loss = None
@@ -315,7 +318,15 @@ class AuditLog:
             line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, link, body[1:])
             link = hashlib.sha256(line).hexdigest().encode()
             lines.append(line)
-        data = lines[0] if len(lines) == 1 else b"".join(lines)
+        self._write_lines(b"".join(lines), lines, seq, link)
+
+    def _put_one(self, body: bytes) -> None:
+        """As :meth:`_put`, for the one line of a call."""
+        seq = self._seq + 1
+        line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, self._hash, body[1:])
+        self._write_lines(line, (line,), seq, hashlib.sha256(line).hexdigest().encode())
+
+    def _write_lines(self, data: bytes, lines: Sequence[bytes], seq: int, link: bytes) -> None:
         # should an interrupt come between, the file says what is true
         self._doubtful = True
         self._write(data)
