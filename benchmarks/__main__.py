@@ -10,6 +10,7 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "admin": "what a policy admin waits for: check, diff, matrix, and the start of a command",
     "authn": "tokens and certificates, beside PyJWT",
     "decision": "one decision beside pycasbin, Cedar and OPA (pip install '.[bench]'), 100 to 100,000 rules",
     "memory": "what ten million unknown callers and namespaces leave behind",
