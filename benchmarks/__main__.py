@@ -15,6 +15,7 @@ BENCHMARKS = {
     "memory": "what ten million unknown callers and namespaces leave behind",
     "reload": "decisions while a policy of ten thousand rules is reloaded 200 times",
     "interceptor": "a server with the interceptor beside one with an interceptor that does nothing",
+    "proxy": "the proxy and ext_authz beside direct calls, a naive proxy and Envoy",
 }
 
 
