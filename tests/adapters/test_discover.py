@@ -103,7 +103,7 @@ def described(*fields: tuple[str, int, str], message: str = "Request") -> descri
 def test_namespaces_are_found_in_nested_and_repeated_messages_and_recursion_ends() -> None:
     messages = Messages([described(("tenant_id", 1, ""), ("moves", 3, ".one.Inner"), ("namespace", 1, ""))])
     entry = parse_catalogue(skeleton(messages).encode(), Path("catalogue.yaml")).methods["/one.S/Do"]
-    assert entry.namespaces == ("namespace", "moves.target_namespace")
+    assert entry.namespaces == ("namespace", "moves.target_namespace", "moves.again.target_namespace")
     assert entry.opaque == ("tenant_id",)
     assert entry.access is Access.WRITE
 
