@@ -12,6 +12,7 @@ from authz.audit.base import AuditSink
 from authz.audit.event import Event, EventName
 from authz.audit.record import Record, new_id
 from authz.authn.base import Principal
+from authz.authn.failure_limit import FailureLimit
 from authz.call import Call
 from authz.claims.base import ClaimMapper, Claims
 from authz.credentials import Credentials, from_metadata
@@ -62,6 +63,18 @@ class Authentication(Protocol):
         ...
 
 
+class Beside(Protocol):
+    """Something that runs beside the calls, in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End."""
+        ...
+
+
 class Observer(Protocol):
     """Is told of each decision after it was recorded, such as for metrics. It has no say in it."""
 
@@ -91,6 +104,7 @@ class Engine:
         sink: where the records go.
         enforcement: the operator's choices, for the adapters.
         observers: are told of each decision.
+        failure_limit: how many refused credentials a peer may show; None: as many as it likes.
     """
 
     def __init__(
@@ -101,13 +115,16 @@ class Engine:
         sink: AuditSink,
         enforcement: Enforcement | None = None,
         observers: Iterable[Observer] = (),
+        failure_limit: FailureLimit | None = None,
     ) -> None:
         self._authentication = authentication
         self._mapper = mapper
         self._policy = policy
         self._sink = sink
         self._observers = tuple(observers)
+        self._beside: list[Beside] = []
         self._write_async = getattr(sink, "write_async", None)
+        self._failure_limit = failure_limit
         self.enforcement = enforcement or Enforcement()
         self.reads_certificates = authentication.reads_certificates
         authentication.start()
@@ -122,6 +139,11 @@ class Engine:
         before = self._policy.revision.id
         self._policy = policy
         self.record(policy_loaded(policy.revision, before))
+
+    def run_beside(self, part: Beside) -> None:
+        """Start ``part``, such as a watcher of the policy's files, and stop it when the engine is closed."""
+        self._beside.append(part)
+        part.start()
 
     def reject(self, error: PolicyError) -> None:
         """Record that a policy was refused, and why; the one in force stays."""
@@ -157,7 +179,7 @@ class Engine:
         """
         began = time.perf_counter_ns()
         under = policy or self._policy
-        return self._record(self._answer(call, credentials, under), call, began)
+        return self._record(self._begin(call, credentials, under), call, began)
 
     async def check_async(self, call: Call, credentials: Credentials = (), policy: Policy | None = None) -> Decision:
         """As :meth:`check`, for an event loop: while the audit log waits for the disk, other calls go on.
@@ -168,7 +190,7 @@ class Engine:
             return self.check(call, credentials, policy)
         began = time.perf_counter_ns()
         under = policy or self._policy
-        record = self._to_record(self._answer(call, credentials, under), call, began)
+        record = self._to_record(self._begin(call, credentials, under), call, began)
         try:
             await self._write_async(record)
         except Exception:
@@ -204,7 +226,7 @@ class Engine:
             the denial, already recorded; None, and no record, if the caller is proven.
         """
         began = time.perf_counter_ns()
-        answer = self._answer(call, credentials, None)
+        answer = self._begin(call, credentials, None)
         return None if answer.verdict.effect is Effect.ALLOW else self._record(answer, call, began)
 
     def permitted(
@@ -235,6 +257,28 @@ class Engine:
                 allowed.append(namespace)
         decision = self._record(best or last, replace(call, namespaces=tuple(allowed)), began)
         return allowed if decision else []
+
+    def _begin(self, call: Call, credentials: Credentials, policy: Policy | None) -> _Answer:
+        """As :meth:`_answer`, for a call that begins: what a peer shows after too many failures is not looked at.
+
+        Who shows nothing, or what was proven lately, does not try to find something out, and is not limited.
+        """
+        limit = self._failure_limit
+        if limit is None or not credentials:
+            return self._answer(call, credentials, policy)
+        try:
+            if limit.limits(call.peer) and not self._authentication.recognizes(credentials):
+                detail = "the peer has shown too many credentials that were refused"
+                revision = self._revision(policy)
+                return _Answer(Verdict(Effect.DENY, Reason.PEER_LIMITED, revision=revision, detail=detail), None, None)
+            answer = self._answer(call, credentials, policy)
+            # not counted: what is refused because something of ours is missing, or of a caller who is proven
+            if answer.principal is None and answer.verdict.reason.status == "UNAUTHENTICATED":
+                limit.failed(call.peer)
+        except Exception:
+            _log.exception("the failures of %.256r cannot be counted", getattr(call, "peer", None))
+            return self._answer(call, credentials, policy)
+        return answer
 
     def _answer(self, call: Call, credentials: Credentials, policy: Policy | None) -> _Answer:
         """What the rooms say; with no policy, only whether the caller is proven."""
@@ -292,6 +336,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop what runs in the background, and close the audit log. A check after this is refused."""
+        for part in self._beside:
+            part.stop()
         self._authentication.close()
         for observer in self._observers:
             end = getattr(observer, "close", None)

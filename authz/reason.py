@@ -36,8 +36,12 @@ class Reason(StrEnum):
     CREDENTIAL_MISSING = "credential_missing", "UNAUTHENTICATED"
     CREDENTIAL_MALFORMED = "credential_malformed", "UNAUTHENTICATED"
     CREDENTIAL_REPEATED = "credential_repeated", "UNAUTHENTICATED"
+    CREDENTIAL_FORWARDER_UNKNOWN = "credential_forwarder_unknown", "UNAUTHENTICATED"
     CREDENTIAL_REVOKED = "credential_revoked", "UNAUTHENTICATED"
+    CREDENTIAL_EXPIRED = "credential_expired", "UNAUTHENTICATED"
     CREDENTIAL_UNSUPPORTED = "credential_unsupported", "UNAUTHENTICATED"
+
+    PEER_LIMITED = "peer_limited", "RESOURCE_EXHAUSTED"
 
     # bearer tokens
     TOKEN_TOO_LARGE = "token_too_large", "UNAUTHENTICATED"
@@ -74,6 +78,8 @@ class Reason(StrEnum):
     CLAIMS_EXPIRED = "claims_expired", "UNAUTHENTICATED"
 
     # could not answer
+    AUTHENTICATOR_FAILED = "authenticator_failed", "INTERNAL"
+    MAPPER_FAILED = "mapper_failed", "INTERNAL"
     KEYS_UNAVAILABLE = "keys_unavailable", "UNAVAILABLE"
     AUDIT_UNAVAILABLE = "audit_unavailable", "UNAVAILABLE"
     EVALUATION_FAILED = "evaluation_failed", "INTERNAL"

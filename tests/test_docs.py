@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,11 @@ import grpc
 import pytest
 
 import authz
+from authz import document
 from authz.admin.test import run_tests
+from authz.config.authn import read_authn
+from authz.config.plugins import METHODS
+from authz.errors import ConfigError
 from authz.policy.load import load_bundle
 from examples.orders.keys import make_keys
 from tests.docs_serving import SERVING
@@ -101,6 +106,46 @@ def run_section(body: str, folder: Path) -> None:
     run_config(others + body, folder)
 
 
+def run_in_authn(body: str, folder: Path) -> None:
+    """Lines of the section `authn`."""
+    lines = "".join(f"  {line}\n" for line in body.splitlines())
+    run_config(README_CONFIG.replace("authn:\n", "authn:\n" + lines), folder)
+
+
+def run_entry_points(body: str, folder: Path) -> None:
+    """What a package's pyproject.toml offers is what the example's does."""
+    offered = tomllib.loads((ROOT / "examples" / "plugin" / "pyproject.toml").read_text())["project"]["entry-points"]
+    for group, points in tomllib.loads(body)["project"]["entry-points"].items():
+        assert group in METHODS
+        assert points.items() <= offered[group].items()
+
+
+def run_plugins(body: str, folder: Path) -> None:
+    """A configuration that names plugins of the example's package, in a process that has it."""
+    offered = tomllib.loads((ROOT / "examples" / "plugin" / "pyproject.toml").read_text())["project"]["entry-points"]
+    info = folder / "acme_authz-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-authz\nVersion: 1.0\n")
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in offered.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    authn = README_CONFIG[README_CONFIG.index("authn:\n") :]
+    (folder / "authz.yaml").write_text(body + authn)
+    program = (
+        "import authz\nwith authz.load_config('authz.yaml') as engine: print(engine.check(authz.Call('/a.B/C')).reason)"
+    )
+    paths = os.pathsep.join(map(str, [ROOT, ROOT / "examples" / "plugin", folder]))
+    command, env = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
+    assert '"reason":"credential_missing"' in done.stdout, done.stderr
+
+
+def run_authn(body: str, folder: Path) -> None:
+    """The section is read, and nothing that it names is asked for keys."""
+    (folder / "keys" / "revoked.txt").write_text("subject corp mallory\n")
+    (folder / "authz.yaml").write_text(body)
+    read_authn(document.load(folder / "authz.yaml", ConfigError).section("authn"))
+
+
 def run_metrics(body: str, folder: Path) -> None:
     """In a process of its own, since a process has one provider; on a port that is free."""
     (folder / "authz.yaml").write_text(README_CONFIG + "telemetry: {}\n")
@@ -161,7 +206,11 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("python", "test_orders.py"): run_tests_of_service,
     ("python", "metrics.py"): run_metrics,
     ("yaml", "authz.yaml"): run_config,
+    ("yaml", "authz.yaml authn.failure_limit"): run_in_authn,
+    ("yaml", "authz.yaml authn"): run_authn,
     ("yaml", "authz.yaml policy"): run_section,
+    ("yaml", "authz.yaml with plugins"): run_plugins,
+    ("toml", "pyproject.toml"): run_entry_points,
     ("yaml", "authz.yaml telemetry"): run_section,
     ("yaml", "catalogue.yaml"): run_catalogue,
     ("csv", "policy.csv"): run_policy,

@@ -48,4 +48,11 @@ def test_an_effect_and_a_decision_are_true_only_for_an_allow() -> None:
 def test_every_reason_has_a_status_and_only_one_of_them_is_ok() -> None:
     statuses = {reason: reason.status for reason in authz.Reason}
     assert [reason for reason, status in statuses.items() if status == "OK"] == [authz.Reason.ALLOWED]
-    assert set(statuses.values()) == {"OK", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNAVAILABLE", "INTERNAL"}
+    assert set(statuses.values()) == {
+        "OK",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "UNAVAILABLE",
+        "INTERNAL",
+    }

@@ -17,6 +17,7 @@ _DETAILS_KEY: Final = "grpc-status-details-bin"
 _SENTENCES: Final = {
     "UNAUTHENTICATED": "no credential that is accepted here",
     "PERMISSION_DENIED": "not allowed",
+    "RESOURCE_EXHAUSTED": "too many credentials that were refused, try again later",
     "UNAVAILABLE": "authorization is not available, try again later",
     "INTERNAL": "authorization failed",
 }

@@ -64,6 +64,10 @@ class CertificateAuthenticator:
         self._revocations = revocations
         self._proven: Memory[bytes, _Proven] = Memory(remembered)
 
+    def remembers(self, certificate: ClientCertificate) -> bool:
+        """Whether ``certificate`` was proven and is not forgotten. It may have expired since: this is no proof."""
+        return certificate.pem in self._proven
+
     @property
     def memory(self) -> Memory[bytes, _Proven]:
         """What is remembered, for metrics."""

@@ -79,19 +79,15 @@ def inspect(text: str, tokens: TokenAuthenticator, now: float) -> Inspection:
     if issuer is None:
         return seen
     seen.issuer = issuer
-    seen.attempt(
-        "algorithm", lambda: issuer.check_algorithm(token), lambda _: f"one of {', '.join(sorted(issuer.algorithms))}"
-    )
-    seen.attempt("type", lambda: issuer.check_type(token), lambda _: f"one of {', '.join(sorted(issuer.types))}")
+    seen.attempt("algorithm", lambda: issuer.check_algorithm(token), lambda _: _one_of(issuer.algorithms))
+    seen.attempt("type", lambda: issuer.check_type(token), lambda _: _one_of(issuer.types))
     keys = seen.attempt("keys", lambda: issuer.key_set(now), lambda k: f"{len(k.keys)} in use")
     if keys is not None:
         seen.attempt(
-            "signature", lambda: issuer.check_signature(token, keys), lambda k: f"by the key {k.id or 'without a name'}"
+            "signature", lambda: issuer.check_signature(token, keys), lambda k: f"by the key {k.id or '(no name)'}"
         )
     seen.attempt("times", lambda: issuer.check_times(claims, now), lambda end: f"good for {end - now:.0f} s more")
-    seen.attempt(
-        "audience", lambda: issuer.check_audience(claims), lambda _: f"one of {', '.join(sorted(issuer.audiences))}"
-    )
+    seen.attempt("audience", lambda: issuer.check_audience(claims), lambda _: _one_of(issuer.audiences))
     seen.attempt("conditions", lambda: issuer.check_conditions(claims), lambda _: f"{len(issuer.conditions)} hold")
     seen.attempt("subject", lambda: issuer.subject_of(claims), lambda subject: subject)
     seen.attempt(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from authz.authn.base import Principal
@@ -10,7 +12,10 @@ from authz.authn.memory import Memory
 from authz.claims.base import ClaimMapper, Claims
 from authz.claims.grants import Ceiling, Grants
 from authz.claims.rules import Rule
+from authz.errors import MappingError
+from authz.reason import Reason
 
+_log = logging.getLogger("authz.claims")
 DEFAULT_REMEMBERED: Final = 10_000
 _NO_CEILING: Final = Ceiling()
 
@@ -33,6 +38,49 @@ class RuleMapper:
         for rule in self.rules:
             rule.apply(principal.attributes, grants)
         return grants.claims(principal)
+
+
+class CheckedMapper:
+    """A claim mapper of a user's own, under the ceiling of its issuer.
+
+    Of the claims that it returns, names that are none and what is above the ceiling are left out, with a note; whatever
+    it raises but its typed error refuses the caller with MAPPER_FAILED.
+
+    Args:
+        name: the issuer's name, for messages.
+        inner: the mapper.
+        ceiling: the most that the issuer can grant.
+    """
+
+    def __init__(self, name: str, inner: ClaimMapper, ceiling: Ceiling = _NO_CEILING) -> None:
+        self._name = name
+        self._inner = inner
+        self._ceiling = ceiling
+
+    def map(self, principal: Principal) -> Claims:
+        """See :class:`authz.claims.base.ClaimMapper`."""
+        grants = Grants(self._ceiling)
+        try:
+            found = self._inner.map(principal)
+            if found.principal is not principal:
+                raise ValueError("the claims are of another principal")
+            for role in found.system:
+                grants.add(role, None, "plugin")
+            for namespace, roles in found.namespaces.items():
+                for role in roles:
+                    grants.add(role, namespace, "plugin")
+            ends = [end for end in (principal.expires_at, found.expires_at) if end is not None]
+            return replace(
+                grants.claims(principal),
+                expires_at=min(ends, default=None),
+                used=tuple(str(source) for source in found.used),
+            )
+        except MappingError:
+            raise
+        except Exception as exc:
+            _log.exception("the claim mapper of %s failed", self._name)
+            detail = f"the claim mapper of {self._name} raised {type(exc).__name__}"
+            raise MappingError(Reason.MAPPER_FAILED, detail) from None
 
 
 class MapperByIssuer:

@@ -11,6 +11,7 @@ from pathlib import Path
 from authz import document
 from authz.authn.inspection import Inspection, inspect
 from authz.authn.jwt import TokenAuthenticator
+from authz.authn.plugin import FirstAuthenticator
 from authz.claims.base import ClaimMapper
 from authz.cli import Exit, Subparsers
 from authz.config.authn import read_authn
@@ -37,9 +38,11 @@ def register(subparsers: Subparsers) -> None:
 def _inspect(options: argparse.Namespace) -> Exit:
     # nothing but the section on authentication is read: whoever asks about a token need not have the policy at hand
     authentication, mapper = read_authn(document.load(options.config, ConfigError).section("authn"))
-    tokens = authentication.tokens
-    if not isinstance(tokens, TokenAuthenticator):
-        print("this configuration has no issuers: every token is refused", file=sys.stderr)
+    proving = authentication.tokens
+    own = proving.authenticators if isinstance(proving, FirstAuthenticator) else [proving]
+    tokens = next((each for each in own if isinstance(each, TokenAuthenticator)), None)
+    if tokens is None:
+        print("this configuration has no issuers: there is nobody to ask about a token", file=sys.stderr)
         return Exit.FINDING
     text = _read(options.file)
     authentication.start()

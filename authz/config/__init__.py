@@ -11,6 +11,7 @@ from authz.audit.event import Event, EventName
 from authz.config.audit import read_audit
 from authz.config.authn import read_authn
 from authz.config.enforcement import read_enforcement
+from authz.config.failure_limit import read_failure_limit
 from authz.config.policy import read_policy
 from authz.config.telemetry import read_telemetry
 from authz.engine import Engine, policy_loaded
@@ -34,6 +35,7 @@ def load_config(path: str | PathLike[str]) -> Engine:
     top = document.load(Path(path), ConfigError)
     policy = top.section("policy")
     authn = top.section("authn")
+    failure_limit = read_failure_limit(authn.section("failure_limit", None))
     audit = top.section("audit")
     enforcement = read_enforcement(top.section("enforcement", None))
     telemetry = read_telemetry(top.section("telemetry", None))
@@ -45,9 +47,10 @@ def load_config(path: str | PathLike[str]) -> Engine:
     # last, so that a configuration that is refused leaves no log behind
     sink = read_audit(audit)
     observers = () if telemetry is None else (telemetry,)
-    engine = Engine(authentication, mapper, in_force, sink, enforcement, observers)
+    engine = Engine(authentication, mapper, in_force, sink, enforcement, observers, failure_limit)
     if telemetry is not None:
         telemetry.watch(engine, authentication, mapper)
     engine.record(Event(EventName.CONFIG, {"file": str(path), "sha256": sha256(Path(path).read_bytes()).hexdigest()}))
     engine.record(policy_loaded(in_force.revision))
+    maker.follow(engine)
     return engine

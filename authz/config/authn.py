@@ -10,6 +10,8 @@ from cryptography.x509 import Certificate
 
 from authz.authn.authority import SUBJECT_FROM, Authority
 from authz.authn.authority_files import read_authority_file
+from authz.authn.background import WatchedFile
+from authz.authn.base import Authenticator
 from authz.authn.certificate import CertificateAuthenticator
 from authz.authn.certificate_names import ATTRIBUTES, is_trust_domain
 from authz.authn.chain import DEFAULT_STARTUP, Authentication, Combine
@@ -17,13 +19,15 @@ from authz.authn.crl import read_crl_file
 from authz.authn.issuer import SUBJECT, Issuer
 from authz.authn.jwt import DEFAULT_REMEMBERED, DEFAULT_TOKEN_BYTES, TokenAuthenticator
 from authz.authn.keys import ALGORITHMS
-from authz.authn.revocation import read_revocations
+from authz.authn.plugin import FirstAuthenticator, NamedAuthenticator
+from authz.authn.revocation import Revocations, read_revocations
 from authz.authn.subject import is_visible
 from authz.call import METHOD_RULE, is_method
 from authz.claims.base import ClaimMapper
 from authz.claims.mapper import MapperByIssuer
 from authz.config.conditions import read_claim, read_conditions
 from authz.config.keys import Watch, from_file, read_keys
+from authz.config.plugins import AUTHENTICATORS, make_plugin
 from authz.config.roles import read_field, read_mapper
 from authz.document import Section
 
@@ -114,17 +118,30 @@ def read_authn(section: Section) -> Authn:
         authorities.append(authority)
         mappers[authority.name] = mapper
         entry.close()
-    if not issuers and not authorities:
+    proves: dict[str, list[Authenticator]] = {"token": [], "certificate": []}
+    for entry in section.sections("authenticators", ()):
+        own, mapper = _read_own(entry, names, revocations)
+        proves[entry.choice("proves", proves)].append(own)
+        mappers[own.name] = mapper
+        entry.close()
+    if issuers:
+        proves["token"].append(
+            TokenAuthenticator(issuers, max_token_bytes=max_bytes, remembered=remembered, revocations=revocations)
+        )
+    if authorities:
+        proves["certificate"].append(
+            CertificateAuthenticator(authorities, remembered=remembered, revocations=revocations)
+        )
+    if not any(proves.values()):
         raise section.refuse(
-            "", "nobody can be proven: there are neither `issuers` nor `mtls`", "configure one of them"
+            "", "nobody can be proven: there are no `issuers`, `mtls` or `authenticators`", "configure one of them"
         )
     authentication = Authentication(
-        TokenAuthenticator(issuers, max_token_bytes=max_bytes, remembered=remembered, revocations=revocations)
-        if issuers
-        else None,
-        CertificateAuthenticator(authorities, remembered=remembered, revocations=revocations) if authorities else None,
-        combine=_read_combine(section, both=bool(issuers and authorities)),
+        _first(proves["token"]),
+        _first(proves["certificate"]),
+        combine=_read_combine(section, both=all(proves.values())),
         anonymous=_read_anonymous(section),
+        forwarders=_read_forwarders(section, authorities),
         background=watch.all(),
         startup=section.duration("startup", DEFAULT_STARTUP, most=300.0),
     )
@@ -132,15 +149,32 @@ def read_authn(section: Section) -> Authn:
     return Authn(authentication, MapperByIssuer(mappers, remembered=remembered))
 
 
+def _first(authenticators: Sequence[Authenticator]) -> Authenticator | None:
+    if len(authenticators) > 1:
+        return FirstAuthenticator(authenticators)
+    return authenticators[0] if authenticators else None
+
+
+def _read_own(
+    section: Section, names: _Names, revocations: WatchedFile[Revocations] | None
+) -> _Mapped[NamedAuthenticator]:
+    name, prefix = names.take(section, section)
+    inner = make_plugin(section, AUTHENTICATORS, name, prefix)
+    mapper = read_mapper(section, lambda entry: read_claim(entry, "claim"))
+    return NamedAuthenticator(name, prefix, inner, revocations), mapper
+
+
 def _read_combine(section: Section, *, both: bool) -> Combine | None:
     if not both:
         if "combine" in section:
-            raise section.refuse("combine", "`combine` needs both `issuers` and `mtls`", "remove it")
+            raise section.refuse(
+                "combine", "`combine` needs both tokens and certificates to be credentials", "remove it"
+            )
         return None
     if "combine" not in section:
         raise section.refuse(
             "",
-            f"`{section.name}.combine` is missing: there are `issuers` and `mtls`",
+            f"`{section.name}.combine` is missing: both tokens and certificates are credentials",
             "write `combine: require_both`, or `jwt` or `mtls` for who the caller is if both are shown",
         )
     return Combine(section.choice("combine", [rule.value for rule in Combine]))
@@ -156,6 +190,22 @@ def _read_anonymous(section: Section) -> Sequence[str]:
             raise anonymous.refuse("methods", f"`{method}` is not a gRPC method", f"write {METHOD_RULE}")
     anonymous.close()
     return methods
+
+
+def _read_forwarders(section: Section, authorities: Sequence[Authority]) -> Sequence[str]:
+    forwarded = section.section("forwarded", None)
+    if forwarded is None:
+        return ()
+    peers = forwarded.texts("peers")
+    for peer in peers:
+        if not any(peer.startswith(f"user:{authority.prefix}") for authority in authorities):
+            raise forwarded.refuse(
+                "peers",
+                f"`{peer}` is no principal of `mtls`",
+                "write who the proxy is, as in a record: user:<prefix><subject>",
+            )
+    forwarded.close()
+    return peers
 
 
 def _read_issuer(section: Section, names: _Names, watch: Watch, usual: _Limits) -> _Mapped[Issuer]:

@@ -117,7 +117,7 @@ def _read_fetched(keys: Section, source: str, name: str, issuer: str) -> Fetched
     url = issuer if discovers else settings.text("url" if long else source)
     try:
         parts = check_url(url, insecure=insecure)
-        if discovers and (parts.query or url != issuer):
+        if discovers and parts.query:
             raise ValueError("has a query")
     except ValueError as exc:
         remedy = "keys are fetched by https; write `allow_insecure_http: true` to trust whoever can answer in its place"

@@ -11,10 +11,11 @@ from authz.authn.pointer import Pointer
 from authz.call import NAMESPACE_RULE, is_namespace
 from authz.claims.base import ROLE_RULE, ClaimMapper, is_role
 from authz.claims.grants import Ceiling, is_namespace_pattern
-from authz.claims.mapper import RuleMapper
+from authz.claims.mapper import CheckedMapper, RuleMapper
 from authz.claims.permissions import SYSTEM_NAMESPACE, PermissionsRule
 from authz.claims.rules import ConditionalRule, GrantOf, MatchRule, Rule, StaticRule, TableRule, holes
 from authz.config.conditions import ReadClaim, read_conditions, read_match
+from authz.config.plugins import CLAIM_MAPPERS, make_plugin
 from authz.document import Section, did_you_mean
 
 CERTIFICATE_FIELDS: Final = frozenset({*ATTRIBUTES, "dns", "uri", "email", "spiffe_id", "trust_domain", "path"})
@@ -22,7 +23,7 @@ _HOW: Final = ("format", "equals", "table", "match")
 
 
 def read_mapper(section: Section, read_claim: ReadClaim) -> ClaimMapper:
-    """Read ``roles``, ``namespaces_allowed``, ``roles_allowed`` and ``system_roles_allowed``.
+    """Read ``roles`` or ``mapper``, ``namespaces_allowed``, ``roles_allowed`` and ``system_roles_allowed``.
 
     Args:
         section: an issuer or an authority.
@@ -32,6 +33,13 @@ def read_mapper(section: Section, read_claim: ReadClaim) -> ClaimMapper:
         ConfigError: a rule that cannot be used, or that can only grant what is above the ceiling.
     """
     ceiling = _read_ceiling(section)
+    plugin = section.section("mapper", None)
+    if plugin is not None:
+        if "roles" in section:
+            raise section.refuse("mapper", "both `mapper` and `roles` say which roles there are", "keep one of them")
+        mapper = CheckedMapper(section.text("name"), make_plugin(plugin, CLAIM_MAPPERS), ceiling)
+        plugin.close()
+        return mapper
     rules = []
     for entry in section.sections("roles", ()):
         rules.append(_read_rule(entry, read_claim, ceiling))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from authz.authn.authority_files import read_authority_file
 from authz.authn.base import PrincipalKind
 from authz.authn.certificate import CertificateAuthenticator
+from authz.authn.conditions import IsPresent
+from authz.authn.pointer import Pointer
 from authz.credentials import BearerToken, ClientCertificate
+from authz.errors import KeyFileError
 from authz.reason import Reason
 from authz.testing import CertificateAuthority
 from tests.authn.setting import NOW, TODAY, authority, certificate_authority, certificates, client, refusal
+from tests.authn.test_hostile_certificates import forge
 
 WORKER = "spiffe://prod.example.org/ns/orders/sa/worker"
 
@@ -68,6 +74,8 @@ def test_an_intermediate_may_be_shown_or_configured() -> None:
 
 SUBJECT = Reason.CERTIFICATE_SUBJECT_REFUSED
 UNTRUSTED = Reason.CERTIFICATE_UNTRUSTED
+CONDITION = Reason.CERTIFICATE_CONDITION_FAILED
+SERVER = [ExtendedKeyUsageOID.SERVER_AUTH]
 MINUTE = timedelta(minutes=1)
 CN: dict[str, Any] = {"subject_from": "cn"}
 # what is wrong, the authority's settings, the certificate's contents, the reason
@@ -85,6 +93,9 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], Reason]] = [
     ("a server's", {}, {"spiffe_id": WORKER, "usages": [ExtendedKeyUsageOID.SERVER_AUTH]}, UNTRUSTED),
     ("no usage", {}, {"spiffe_id": WORKER, "usages": []}, UNTRUSTED),
     ("not yet", {}, {"spiffe_id": WORKER, "not_before": TODAY + MINUTE}, Reason.CERTIFICATE_NOT_YET_VALID),
+    ("a condition", {"conditions": [IsPresent(Pointer("O"))]}, {"spiffe_id": WORKER}, CONDITION),
+    ("a server's where none is needed", {"usage_required": False}, {"spiffe_id": WORKER, "usages": SERVER}, UNTRUSTED),
+    ("a hundred names", {}, {"spiffe_id": WORKER, "dns": [f"n{i}" for i in range(101)]}, Reason.CERTIFICATE_MALFORMED),
     ("expired", {}, {"spiffe_id": WORKER, "not_after": TODAY - MINUTE}, Reason.CERTIFICATE_EXPIRED),
 ]
 
@@ -113,3 +124,26 @@ def test_staging_cannot_mint_production() -> None:
 @pytest.mark.parametrize("pem", [b"", b"x", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_what_is_no_certificate(pem: bytes) -> None:
     assert refusal(certificates(), ClientCertificate(pem)) is Reason.CERTIFICATE_MALFORMED
+
+
+def test_a_certificate_that_says_nothing_of_its_use_may_be_taken() -> None:
+    assert certificates(usage_required=False).authenticate(client(spiffe_id=WORKER, usages=[]), NOW)
+
+
+def test_an_attribute_that_has_no_name_here_is_passed_over() -> None:
+    shown = client(spiffe_id=WORKER, attributes=[(NameOID.STREET_ADDRESS, "x")])
+    assert certificates().authenticate(shown, NOW)
+
+
+def test_authority_files_that_are_refused(tmp_path: Path) -> None:
+    leaf = certificate_authority().issue_client("x")
+    path = tmp_path / "ca.pem"
+    for content, message in [
+        (leaf.key, "holds a private key"),
+        (leaf.certificate, "is not an authority's"),
+        (forge(is_ca=None), "is not an authority's"),
+        (b"", "is not certificates in PEM"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(KeyFileError, match=message):
+            read_authority_file(path)

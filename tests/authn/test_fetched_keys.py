@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from authz.authn.jwt import TokenAuthenticator
 from authz.credentials import BearerToken
 from authz.errors import AuthenticationError, KeyFileError
 from authz.reason import Reason
-from authz.testing import SigningKey, TokenMinter
+from authz.testing import CertificateAuthority, SigningKey, TokenMinter
 from tests.authn.key_server import Answer, KeyServer, closed_port, drip, eventually, hang, send
 from tests.authn.setting import MINTER, NOW, issuer, refusal
 
@@ -287,3 +289,55 @@ def test_a_mistake_of_our_own_does_not_end_the_thread(monkeypatch: pytest.Monkey
 def test_a_ca_file_that_is_none(tmp_path: Any) -> None:
     with pytest.raises(KeyFileError, match="is not certificates in PEM"):
         Https(ca_file=tmp_path / "absent", timeout=1, max_bytes=1)
+
+
+def tls(server: CertificateAuthority, folder: Path, hosts: Sequence[str] = ("127.0.0.1",)) -> ssl.SSLContext:
+    issued = server.issue_server(hosts)
+    (folder / "server.pem").write_bytes(issued.certificate + issued.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context
+
+
+@pytest.mark.parametrize(
+    ("trusted", "hosts", "works"),
+    [(True, ["127.0.0.1"], True), (False, ["127.0.0.1"], False), (True, ["10.0.0.1"], False)],
+)
+def test_the_server_proves_itself_by_the_authority_that_is_configured(
+    tmp_path: Path, trusted: bool, hosts: list[str], works: bool
+) -> None:
+    theirs = CertificateAuthority("Key server CA")
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes((theirs if trusted else CertificateAuthority("Key server CA")).pem)
+    with KeyServer(OLD, tls=tls(theirs, tmp_path, hosts)) as server:
+        https = Https(ca_file=ca_file, timeout=1.0, max_bytes=65_536)
+        keys = FetchedKeys("corp", https, QUICK, jwks_url=server.url + "/jwks")
+        with running(keys, ready=works) as authenticator:
+            if not works:
+                eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in keys.status.error)
+            assert accepts(authenticator, mint(OLD)) is works
+
+
+def test_keys_that_are_not_for_this_are_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with KeyServer(OLD) as server, caplog.at_level("INFO", "authz.authn"):
+        body = json.dumps({"keys": [OLD.jwk(), {**NEW.jwk(), "use": "enc"}]}).encode()
+        server.answer = lambda handler: send(handler, body, {"Last-Modified": "Mon, 04 May 2026 10:00:00 GMT"})
+        with running(source(server)):
+            eventually(lambda: server.count() > 1)
+    assert "the keys of corp: skipped: key 1 has the `use` 'enc'" in caplog.text
+    assert "the keys of corp: old" in caplog.text
+
+
+def test_a_discovery_document_that_is_none() -> None:
+    with KeyServer(OLD) as server:
+        server.discovery = {"a": float("nan")}
+        keys = source(server, discovers=True)
+        with running(keys, ready=False):
+            eventually(lambda: "the document holds NaN" in keys.status.error)
+
+
+def test_another_address_in_the_discovery_document_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authz.authn.fetched_keys._REDISCOVER", 0.0)
+    with KeyServer(OLD) as server, running(source(server, discovers=True)):
+        server.discovery = {"jwks_uri": server.url + "/other"}
+        eventually(lambda: server.count("/other") > 1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from authz.authn.base import PrincipalKind
+from authz.authn.conditions import Condition, Has, IsBoolean, IsOneOf, IsPresent, Matches
 from authz.authn.jwt import TokenAuthenticator
 from authz.authn.keys import FixedKeys, KeySet
+from authz.authn.pattern import read_pattern
 from authz.authn.pointer import Pointer
 from authz.credentials import BearerToken, ClientCertificate
 from authz.reason import Reason
@@ -106,3 +109,58 @@ def test_keys_of_one_issuer_do_not_verify_for_another() -> None:
     other = issuer(theirs, name="other", issuer="https://other.test", prefix="other:")
     authenticator = TokenAuthenticator([issuer(), other])
     assert refusal(authenticator, TokenMinter(key=theirs).mint(now=NOW)) is Reason.TOKEN_KEY_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("condition", "good", "bad"),
+    [
+        (IsBoolean(Pointer("v"), True), [True], [False, "true", 1, None, ...]),
+        (IsBoolean(Pointer("v"), False), [False], [True, 0, "", None, ...]),
+        (IsOneOf(Pointer("v"), frozenset({"a", "b"})), ["a", "b"], ["c", "A", ["a"], 1, ...]),
+        (Has(Pointer("v"), "a"), [["b", "a"]], ["a", [["a"]], {"a": 1}, [], ...]),
+        (
+            Matches(Pointer("v"), read_pattern("a[0-9]+")),
+            ["a1"],
+            ["xa1", "a1x", "a1\n", "a" + "1" * 600, ["a1"], 1, ...],
+        ),
+        (IsPresent(Pointer("v")), [0, "", [], False], [None, ...]),
+    ],
+)
+def test_conditions(condition: Condition, good: list[Any], bad: list[Any]) -> None:
+    authenticator = tokens(conditions=[condition])
+    for values, accepted in ((good, True), (bad, False)):
+        for value in values:
+            claims = {"iss": MINTER.issuer, "aud": "test", "sub": "a", "exp": NOW + 60}
+            if value is not ...:
+                claims["v"] = value
+            token = MINTER.sign(b'{"alg":"ES256","typ":"at+jwt","kid":"test-key"}', json.dumps(claims).encode())
+            if accepted:
+                assert authenticator.authenticate(BearerToken(token), NOW)
+            else:
+                assert refusal(authenticator, token) is Reason.TOKEN_CONDITION_FAILED
+    assert "`v`" in condition.text
+
+
+def test_two_issuers_of_one_name_are_one_too_many() -> None:
+    with pytest.raises(ValueError, match="same `issuer`"):
+        TokenAuthenticator([issuer(), issuer(name="other")])
+
+
+def test_what_is_remembered() -> None:
+    authenticator = TokenAuthenticator([issuer()], remembered=2)
+    texts = [MINTER.mint(now=NOW, jti=str(i)) for i in range(3)]
+    for text in texts:
+        authenticator.authenticate(BearerToken(text), NOW)
+    assert [authenticator.remembers(BearerToken(text)) for text in texts] == [False, True, True]
+    assert not authenticator.remembers(BearerToken("\ud800"))
+    assert len(authenticator.memory) == 2
+    authenticator.memory.clear()
+    assert len(authenticator.memory) == 0
+    with pytest.raises(ValueError, match="at least one"):
+        TokenAuthenticator([issuer()], remembered=0)
+
+
+def test_nothing_bad_is_remembered() -> None:
+    authenticator = tokens()
+    refusal(authenticator, MINTER.mint(now=NOW, aud="other"))
+    assert len(authenticator.memory) == 0

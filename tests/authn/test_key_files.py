@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
 from jwt.algorithms import RSAAlgorithm
 
+from authz.authn import base64url
 from authz.authn.key_files import read_key_set, read_key_set_file, read_pem_files, read_secret_file
 from authz.authn.keys import KeySet
 from authz.errors import KeyFileError
@@ -35,6 +36,12 @@ def test_keys_of_each_kind() -> None:
         ("ed", ["EdDSA"]),
         ("big", ["ES512"]),
     ]
+
+
+def test_the_larger_edwards_curve() -> None:
+    raw = ed448.Ed448PrivateKey.generate().public_key().public_bytes_raw()
+    (key,) = read({"kty": "OKP", "crv": "Ed448", "x": base64url.encode(raw).decode()}).keys
+    assert key.algorithms == {"EdDSA"}
 
 
 def test_a_key_without_an_algorithm_has_those_of_its_kind() -> None:
@@ -157,6 +164,9 @@ PRIVATE = ec.generate_private_key(ec.SECP256R1()).private_bytes(
 SMALL = rsa.generate_private_key(65537, 1024).public_key()
 SMALL_PEM = SMALL.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
+X25519 = x25519.X25519PrivateKey.generate().public_key()
+X25519_PEM = X25519.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
 
 @pytest.mark.parametrize(
     ("data", "message"),
@@ -166,6 +176,8 @@ SMALL_PEM = SMALL.public_bytes(serialization.Encoding.PEM, serialization.PublicF
         (SigningKey.shared().public_pem() * 2, "not one public key"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "the key"),
         (SMALL_PEM, "1024 bits"),
+        (X25519_PEM, "is not an RSA, elliptic curve or Edwards curve key"),
+        (b"x" * 300_000, "is larger than"),
     ],
 )
 def test_pem_files_that_are_refused(tmp_path: Path, data: bytes, message: str) -> None:

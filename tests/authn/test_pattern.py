@@ -64,6 +64,7 @@ REFUSED = [
     (r"[", "not closed"),
     (r"[[a]", "in a class"),
     (r"[z-a]", "a range that is none"),
+    (r"[a||b]", "doubled"),
     (r"[\d-z]", "a range that is none"),
     (r"*a", "where none can be"),
     (r"a{,3}", "is no repetition"),

@@ -110,7 +110,7 @@ def test_a_configuration_without_issuers(tmp_path: Path, capsys: pytest.CaptureF
     path.write_text("authn:\n  mtls: [{name: prod, ca_file: ca.pem, map: cn}]\n")
     assert run(path, MINTER.mint(), capsys) == (
         Exit.FINDING,
-        "this configuration has no issuers: every token is refused\n",
+        "this configuration has no issuers: there is nobody to ask about a token\n",
     )
 
 

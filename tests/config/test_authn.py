@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
+import jwt
 import pytest
 
 from authz import document
@@ -85,6 +87,58 @@ def test_the_whole_section(folder: Path) -> None:
     authn.authentication.close()
 
 
+FETCHED = """\
+{jwks_url: {url: 'http://idp.internal/keys', allow_insecure_http: true, refresh: 1m, max_stale: 1h, timeout: 1s,
+    unknown_kid_cooldown: 5s, ca_file: prod.pem}}"""
+LIMITS = """\
+  allow_missing_typ: true
+  max_lifetime: 1h
+  leeway: 1s
+  require: [{claim: hd, equals: a}, {claim: acr, one_of: [b]}, {claim: amr, has: mfa}, {claim: sub, match: '[a-z]+'},
+    {claim: mail_ok, is: true}, {claim: jti, present: true}]"""
+MORE = """\
+map: spiffe
+  intermediates_file: corp2.pem
+  conditions: [{field: O, present: true}]"""
+
+
+def test_every_setting_of_the_rest(folder: Path) -> None:
+    text = WHOLE.replace("{jwks_file: jwks.json}", FETCHED)
+    text = text.replace("  typ: [at+jwt, JWT]", LIMITS).replace("map: spiffe", MORE)
+    (folder / "corp2.pem").write_bytes(CertificateAuthority("Middle", parent=CA).pem)
+    proxy = "user:prod:spiffe://prod.example.org/envoy"
+    authentication, _ = read(folder, text + f"startup: 1s\nremembered: 9\nforwarded: {{peers: ['{proxy}']}}\n")
+    assert authentication.forwarders == {proxy}
+    assert [status.name for status in authentication.keys] == ["corp"]
+
+
+def test_cel_is_an_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = WHOLE.replace("  typ: [at+jwt, JWT]", "  require: [{cel: 'claims.a == 1'}]")
+    token = (BearerToken(MINTER.mint(a=1)),)
+    assert read(folder, text).authentication.authenticate(token, METHOD, time.time())
+    monkeypatch.delitem(sys.modules, "authz.authn.cel")
+    monkeypatch.setitem(sys.modules, "cel_expr_python", None)
+    with pytest.raises(ConfigError, match=r"needs a package that is not installed: cel_expr_python.*grpc-authz\[cel\]"):
+        read(folder, text)
+
+
+def test_a_secret_that_is_shared(folder: Path) -> None:
+    text = WHOLE.replace("[ES256]", "[HS256]").replace("jwks_file: jwks.json", "secret_file: secret")
+    token = jwt.encode(
+        {"iss": MINTER.issuer, "aud": "grpc-api", "sub": "bob", "exp": time.time() + 60}, "s" * 64, "HS256"
+    )
+    principal = read(folder, text).authentication.authenticate((BearerToken(token),), METHOD, time.time())
+    assert principal.id == "user:corp:bob"
+
+
+def test_a_permissions_list_by_pattern(folder: Path) -> None:
+    text = WHOLE.replace("format: temporal", "format: temporal, match: '(?P<role>[a-z]+)@(?P<namespace>.+)'")
+    authn = read(folder, text)
+    token = BearerToken(MINTER.mint(permissions=["read@orders"]))
+    claims = authn.mapper.map(authn.authentication.authenticate((token,), METHOD, time.time()))
+    assert claims.namespaces == {"orders": {"reader"}, "shared": {"reader"}}
+
+
 @pytest.mark.parametrize(
     ("algorithms", "keys", "key"),
     [
@@ -151,6 +205,9 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("require: {O: Example", "require: {Org: Example", "unknown key"),
     ("combine: jwt\n", "", "combine` is missing"),
     ("combine: jwt\n", "combine: any\n", "cannot be `any`"),
+    ("  typ: [at+jwt, JWT]", "  require: [{cel: 'claims.a =='}]", "`cel` is not CEL: .*Syntax error"),
+    ("  typ: [at+jwt, JWT]", "  require: [{cel: claims.a}]", "is not certainly true or false"),
+    ("  typ: [at+jwt, JWT]", "  require: [{cel: claims.a == 1, claim: a}]", "unknown key"),
     ("  typ: [at+jwt, JWT]", "  require: [{claim: hd}]", "names 0 conditions"),
     ("  typ: [at+jwt, JWT]", "  require: [{claim: hd, equals: a, has: b}]", "names 2 conditions"),
     ("  typ: [at+jwt, JWT]", "  require: [{claim: hd, present: false}]", "can only be true"),
@@ -167,8 +224,14 @@ MISTAKES: list[tuple[str, str, str]] = [
     ),
     ("{jwks_file: jwks.json}", "{jwks_url: {url: 'https://x/keys', refrsh: 1d}}", "did you mean `refresh`"),
     ("{jwks_file: jwks.json}", "{discovery: {timeout: 2h}}", "write a duration"),
+    ("leeway: 10s", "forwarded: {peers: ['user:corp:alice']}", "is no principal of `mtls`"),
+    ("leeway: 10s", "forwarded: {peer: ['user:prod:x']}", "peers` is missing"),
     ("leeway: 10s", "revocations: absent", "absent: cannot be read"),
     ("leeway: 10s", "revocations: jwks.json", "cannot be revoked"),
+    ("issuer: https://idp.corp.example", "issuer: 'https://idp .example'", "`issuer` has a blank"),
+    ("issuer: https://idp.corp.example", "issuer: 'https://idp?x'\n  keys: {discovery: {}}", "given twice|has a query"),
+    ("{jwks_file: jwks.json}", "{discovery: {allow_insecure_http: 1}}", "must be a boolean"),
+    ("map: spiffe", "map: spiffe\n  intermediates_file: absent", "absent: cannot be read"),
     ("map: spiffe", "map: spiffe\n  crl_file: prod.pem", "has no revocation list"),
     ("leeway: 10s", "leeway: 10", "must be a duration"),
     ("leeway: 10s", "leeway: 10h", "write a duration"),
@@ -192,7 +255,7 @@ def test_mistakes(folder: Path, there: str, instead: str, message: str) -> None:
     ("text", "message"),
     [
         ("leeway: 10s", "nobody can be proven"),
-        (WHOLE[: WHOLE.index("mtls:")] + "combine: jwt\n", "`combine` needs both"),
+        (WHOLE[: WHOLE.index("mtls:")] + "combine: jwt\n", "`combine` needs both tokens"),
         (
             "issuers:\n"
             + "".join(

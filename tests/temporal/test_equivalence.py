@@ -34,6 +34,9 @@ async def clients(front: Front, temporal_port: int) -> AsyncIterator[tuple[Clien
 
 
 def comparable(found: Any) -> str:
+    """As text, without ids, and without the order of a protobuf map, which has none."""
+    if isinstance(found, dict):
+        found = sorted(found.items(), key=repr)
     return _IDS.sub("<id>", repr(found))
 
 

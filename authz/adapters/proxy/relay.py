@@ -167,6 +167,7 @@ class _Passing:
 
     Attributes:
         refused: the denial, once there is one; the call to the server behind is cancelled then.
+        stay: of the call among those under way.
     """
 
     def __init__(self, admission: Admission, kind: RequestType | None, context: Any, call: Any) -> None:
@@ -175,6 +176,7 @@ class _Passing:
         self._context = context
         self._call = call
         self.refused: Decision | None = None
+        self.stay: Stay = NeverEnded()
 
     async def requests(self, message: Any) -> None:
         """Pass the client's messages on, the first being ``message``; None: it is not read yet, and need not be."""
