@@ -213,11 +213,23 @@ def test_a_server_behind_that_dies_midway_is_unavailable_and_its_address_stays_u
         assert "127.0.0.1" not in caught.value.details()
 
 
+def test_many_clients_share_the_connection_to_the_server_behind(tmp_path: Path) -> None:
+    heard, relayed = Heard(), Relayed()
+    with server_behind(Echo(heard)) as port, relayed.to(port) as between, proxy(tmp_path, between, heard) as front:
+        token = front.token(permissions=["acme:read"])
+        for _ in range(10):
+            with front.channel(options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                channel.unary_unary(f"/{SERVICE}/{UNARY}")(order(), metadata=token, timeout=10)
+        assert len(heard.messages) == 10
+        assert relayed.connections == 1
+
+
 class Relayed:
     """A TCP relay that can be cut, as a server that is killed cuts its connections."""
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
+        self.connections = 0
 
     @contextmanager
     def to(self, port: int) -> Iterator[int]:
@@ -233,6 +245,7 @@ class Relayed:
             with suppress(OSError):
                 while True:
                     one, _ = listening.accept()
+                    self.connections += 1
                     other = socket.create_connection(("127.0.0.1", port))
                     self._sockets += [one, other]
                     for pair in ((one, other), (other, one)):
