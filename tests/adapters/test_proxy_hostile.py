@@ -289,6 +289,22 @@ def test_a_full_server_behind_answers_at_the_deadline(tmp_path: Path) -> None:
         assert status(front, UNARY, order(), token)[0] == "OK"
 
 
+def test_more_calls_than_a_worker_may_have_are_refused_at_once(tmp_path: Path) -> None:
+    heard = Heard()
+    settings = f"{SETTINGS}    limits: {{{{calls_per_worker: 5}}}}\n"
+    with (
+        server_behind(Echo(heard)) as port,
+        proxy(tmp_path, port, heard, settings) as front,
+        front.channel() as channel,
+    ):
+        token = front.token(permissions=["acme:read"])
+        stub = channel.unary_unary(f"/{SERVICE}/{UNARY}")
+        hanging = [stub.future(order(), metadata=[*token, ("x-behave", "hang")], timeout=3) for _ in range(20)]
+        codes = [future.exception().code().name for future in hanging]
+        assert sorted(set(codes)) == ["DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]
+        assert codes.count("DEADLINE_EXCEEDED") == 5
+
+
 def test_a_slow_reader_does_not_make_the_proxy_hold_what_it_does_not_read(front: Front) -> None:
     megabytes = 64
     metadata = [*front.token(permissions=["acme:read"]), ("x-behave", f"flood-{megabytes * 16}")]
