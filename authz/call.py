@@ -80,7 +80,8 @@ class Call:
         peer: address of the caller as the transport gives it, for the record only.
         user_agent: as the caller says, for the record only.
         trace_id: W3C trace id (32 hex digits), for the record only.
-        span_id: id of the caller's span in that trace (16 hex digits), for the record only.
+        span_id: W3C span id of the caller (16 hex digits), for the record only.
+        message: of a request stream, which decision this is: 0 for its opening, then 1, 2, ...; for the record only.
     """
 
     method: str
@@ -90,3 +91,4 @@ class Call:
     user_agent: str = ""
     trace_id: str = ""
     span_id: str = ""
+    message: int = 0

@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from authz.audit.base import AuditSink
+from authz.audit.event import Event, EventName
 from authz.audit.record import Record, new_id
 from authz.authn.base import Principal
 from authz.authn.failure_limit import FailureLimit
@@ -17,11 +18,12 @@ from authz.claims.base import ClaimMapper, Claims
 from authz.credentials import Credentials, from_metadata
 from authz.decision.base import Authorizer, Decision, Effect, Verdict
 from authz.enforcement import Enforcement
-from authz.errors import AuthenticationError, MappingError
+from authz.errors import AuthenticationError, MappingError, PolicyError
 from authz.policy.revision import Revision
 from authz.reason import Reason
 
 _log = logging.getLogger("authz")
+_PROBLEMS_LIMIT: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Engine:
         self._sink = sink
         self._observers = tuple(observers)
         self._failure_limit = failure_limit
+        self._write_async = getattr(sink, "write_async", None)
         self.enforcement = enforcement or Enforcement()
         self.reads_certificates = authentication.reads_certificates
         authentication.start()
@@ -120,7 +123,27 @@ class Engine:
 
     def adopt(self, policy: Policy) -> None:
         """Put ``policy`` in force for the calls that begin from now on. One under way ends on the one it began with."""
+        before = self._policy.revision.id
         self._policy = policy
+        self.record(policy_loaded(policy.revision, before))
+
+    def reject(self, error: PolicyError) -> None:
+        """Record that a policy was refused, and why; the one in force stays."""
+        problems = [str(problem) for problem in error.problems]
+        details = {
+            "policy_version": self._policy.revision.id,
+            "bundle": str(self._policy.revision.path),
+            "problems": problems[:_PROBLEMS_LIMIT],
+            "count": len(problems),
+        }
+        self.record(Event(EventName.POLICY_REJECTED, details))
+
+    def record(self, event: Event) -> None:
+        """Write an event of the system itself into the audit log. Never raises: what is lost, the log accounts for."""
+        try:
+            self._sink.write(event)
+        except Exception:
+            _log.exception("the event %s could not be recorded", event.name)
 
     def check(self, call: Call, credentials: Credentials = (), policy: Policy | None = None) -> Decision:
         """Decide one call, and record the decision before it is returned.
@@ -139,6 +162,22 @@ class Engine:
         began = time.perf_counter_ns()
         under = policy or self._policy
         return self._record(self._begin(call, credentials, under), call, began)
+
+    async def check_async(self, call: Call, credentials: Credentials = (), policy: Policy | None = None) -> Decision:
+        """As :meth:`check`, for an event loop: while the audit log waits for the disk, other calls go on.
+
+        The decision itself takes microseconds and is made on the spot.
+        """
+        if self._write_async is None:
+            return self.check(call, credentials, policy)
+        began = time.perf_counter_ns()
+        under = policy or self._policy
+        record = self._to_record(self._begin(call, credentials, under), call, began)
+        try:
+            await self._write_async(record)
+        except Exception:
+            return self._observed(_unrecorded(record.decision), call, began)
+        return self._observed(record.decision, call, began)
 
     def refuse(self, call: Call, credentials: Credentials = (), policy: Policy | None = None) -> Decision | None:
         """Whether ``call`` is refused, without an answer if it is not.
@@ -250,20 +289,26 @@ class Engine:
     def _revision(self, policy: Policy | None) -> str:
         return (policy or self._policy).revision.id
 
+    def _to_record(self, answer: _Answer, call: Call, began: int) -> Record:
+        """The decision for an answer, as it is to be recorded."""
+        decision = _decision(answer.verdict, answer, new_id())
+        access = ""
+        # what is not a call at all is denied like one, and recorded
+        if isinstance(getattr(call, "method", None), str):
+            api = self._policy.revision.catalogue.find(call.method)
+            access = api.access.value if api else ""
+        return Record(decision, call, time.time_ns(), time.perf_counter_ns() - began, access)
+
     def _record(self, answer: _Answer, call: Call, began: int) -> Decision:
         """The decision for an answer, recorded."""
-        verdict = answer.verdict
-        decision = _decision(verdict, answer, new_id())
+        record = self._to_record(answer, call, began)
         try:
-            self._sink.write(Record(decision, call, time.time_ns(), time.perf_counter_ns() - began))
+            self._sink.write(record)
         except Exception:
-            _log.exception("the decision %s could not be recorded", decision.audit_id)
-            if decision:
-                detail = "the audit log failed"
-                lost = Verdict(
-                    Effect.DENY, Reason.AUDIT_UNAVAILABLE, verdict.rule, verdict.revision, verdict.namespace, detail
-                )
-                decision = _decision(lost, answer, decision.audit_id)
+            return self._observed(_unrecorded(record.decision), call, began)
+        return self._observed(record.decision, call, began)
+
+    def _observed(self, decision: Decision, call: Call, began: int) -> Decision:
         for observer in self._observers:
             try:
                 observer.observe(decision, call, time.perf_counter_ns() - began)
@@ -287,6 +332,26 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def policy_loaded(revision: Revision, before: str | None = None) -> Event:
+    """The event that ``revision`` is in force, after ``before`` (hex; None: it is the first)."""
+    details = {
+        "policy_version": revision.id,
+        "before": before,
+        "bundle": str(revision.path),
+        "lines": len(revision.lines),
+        "warnings": [str(problem) for problem in revision.warnings],
+    }
+    return Event(EventName.POLICY_LOADED, details, bundle=revision.path)
+
+
+def _unrecorded(decision: Decision) -> Decision:
+    """What becomes of a decision that is not in the log: an allow is refused, a denial stays one."""
+    _log.exception("the decision %s could not be recorded", decision.audit_id)
+    if not decision:
+        return decision
+    return replace(decision, effect=Effect.DENY, reason=Reason.AUDIT_UNAVAILABLE, detail="the audit log failed")
 
 
 _PROVEN = Verdict(Effect.ALLOW, Reason.ALLOWED)

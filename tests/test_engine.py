@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from pathlib import Path
 
 import pytest
 
+from authz.audit.base import Entry
+from authz.audit.event import Event, EventName
 from authz.audit.record import Record
 from authz.authn.base import Principal, PrincipalKind
 from authz.call import Call
@@ -15,7 +18,7 @@ from authz.claims.base import Claims
 from authz.credentials import BearerToken, Credentials
 from authz.decision.base import Decision, Effect, Rule, Verdict
 from authz.engine import Engine, Policy
-from authz.errors import AuditError, AuthenticationError, EvaluationError, MappingError, Place
+from authz.errors import AuditError, AuthenticationError, EvaluationError, MappingError, Place, PolicyError, Problem
 from authz.policy.catalogue import Catalogue
 from authz.policy.revision import Revision
 from authz.reason import Reason
@@ -35,6 +38,7 @@ class Rooms:
         self.answers: dict[str, object] = {"principal": ALICE, "claims": Claims(ALICE), "verdict": ALLOW, "sink": None}
         self.answers.update(answers)
         self.records: list[Record] = []
+        self.events: list[Event] = []
         self.log: list[str] = []
         self.reads_certificates = False
 
@@ -53,10 +57,13 @@ class Rooms:
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         return self._answer("verdict")  # type: ignore[return-value]
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Entry) -> None:
         self._answer("sink")
         record.to_json(1, "w")
-        self.records.append(record)
+        if isinstance(record, Record):
+            self.records.append(record)
+        else:
+            self.events.append(record)
 
     def recognizes(self, credentials: Credentials) -> bool:
         return False
@@ -168,6 +175,9 @@ def test_a_call_is_decided_by_the_policy_that_it_was_read_by() -> None:
     began_with = subject.policy
     subject.adopt(new)
     assert subject.policy is new
+    assert [(event.name, event.details["policy_version"]) for event in rooms.events] == [
+        (EventName.POLICY_LOADED, "def")
+    ]
     assert subject.check(CALL, (), began_with)
     assert not subject.check(CALL)
 
@@ -181,7 +191,7 @@ def test_the_engine_starts_and_closes_what_runs_beside_it() -> None:
 
 def test_a_sink_without_an_end_is_left_alone() -> None:
     class Sink:
-        def write(self, record: Record) -> None: ...
+        def write(self, record: Entry) -> None: ...
 
     rooms = Rooms()
     Engine(rooms, rooms, policy(rooms), Sink()).close()
@@ -197,3 +207,36 @@ def test_the_record_has_the_caller_also_when_a_later_room_refuses() -> None:
         "claims_malformed",
         "odd",
     )
+
+
+def test_a_policy_that_is_refused_is_an_event_with_its_problems() -> None:
+    rooms = Rooms()
+    engine(rooms).reject(PolicyError([Problem(Place("policy.csv"), "is empty")]))
+    assert [(event.name, event.details["problems"]) for event in rooms.events] == [
+        (EventName.POLICY_REJECTED, ["policy.csv: is empty"])
+    ]
+
+
+def test_an_event_that_cannot_be_recorded_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    rooms = Rooms(sink=AuditError("full"))
+    engine(rooms).record(Event(EventName.KEYS_CHANGED))
+    assert "keys.changed could not be recorded" in caplog.text
+
+
+class AsyncRooms(Rooms):
+    """As Rooms, with a sink that lets an event loop go on."""
+
+    async def write_async(self, record: Entry) -> None:
+        await asyncio.sleep(0)
+        self.write(record)
+
+
+@pytest.mark.parametrize("rooms", [Rooms, AsyncRooms])
+async def test_on_an_event_loop_the_answer_is_the_same(rooms: type[Rooms]) -> None:
+    allowed, failing = rooms(), rooms(sink=AuditError("full"))
+    assert await engine(allowed).check_async(CALL, [BearerToken("x")])
+    assert len(allowed.records) == 1
+    refused = await engine(failing).check_async(CALL, [BearerToken("x")])
+    assert refused.reason is Reason.AUDIT_UNAVAILABLE
+    denied = rooms(sink=AuditError("full"), verdict=DENY)
+    assert (await engine(denied).check_async(CALL)).reason is Reason.DENIED_BY_RULE

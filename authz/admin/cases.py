@@ -15,6 +15,8 @@
           shop-reader: {allow: [read]}              # no_opinion for every method that is not in a list
           mallory: {deny: [read, write]}
 
+``now: "2026-12-31T18:00:00Z"`` beside ``callers`` fixes the clock, for rules that end.
+
 A method is written as its access (``read``: every method with that access), as ``/package.Service/Method``, as its last
 name alone if no other service has it, as a beginning and a star, as an API group (``api:work``), or as ``*``.
 In a namespace, only methods of scope namespace are asked; in ``@cluster``, every method, as a call that names none.
@@ -34,6 +36,7 @@ from authz.claims.base import ROLE_RULE, Claims, is_role
 from authz.decision.base import Effect
 from authz.document import Section, did_you_mean
 from authz.errors import FileError, Place, PolicyError, Problem
+from authz.policy.ending import NEVER, read_end
 from authz.policy.revision import NOWHERE, Revision
 
 _EVERY: Final = "*"
@@ -74,7 +77,7 @@ def read_cases(path: Path, revision: Revision) -> tuple[Case, ...]:
     """
     top = document.load(path, PolicyError)
     named, tests = top.section("callers"), top.section("tests")
-    top.close()
+    top.close(("now",) if _now(top) is None else ())
     callers = {name: _claims(name, named.section(name)) for name in named}
     methods = _Methods(revision)
     cases: list[Case] = []
@@ -89,6 +92,37 @@ def read_cases(path: Path, revision: Revision) -> tuple[Case, ...]:
     if not cases:
         raise top.refuse("tests", "`tests` asks nothing", "add a test, or remove the file")
     return tuple(cases)
+
+
+def read_now(path: Path) -> float | None:
+    """The moment that the tests in the file ``path`` are asked at, in seconds since the epoch; None: now.
+
+    Raises:
+        PolicyError: the file or the moment cannot be used.
+    """
+    return _now(document.load(path, PolicyError))
+
+
+def _now(top: Section) -> float | None:
+    text = top.text("now", None)
+    if text is None:
+        return None
+    try:
+        if text == NEVER:
+            raise ValueError(text)
+        return read_end(text)
+    except ValueError:
+        raise top.refuse("now", f"`{text}` is no moment", 'write it in UTC: now: "2026-12-31T18:00:00Z"') from None
+
+
+def read_callers(path: Path) -> dict[str, Claims]:
+    """The callers in the file ``path``, by name.
+
+    Raises:
+        PolicyError: the file or a caller cannot be used.
+    """
+    named = document.load(path, PolicyError).section("callers")
+    return {name: _claims(name, named.section(name)) for name in named}
 
 
 def _claims(name: str, caller: Section) -> Claims:

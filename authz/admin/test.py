@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree
 
-from authz.admin.cases import Case, read_cases
+from authz.admin.cases import Case, read_cases, read_now
 from authz.decision import authorizer_for
 from authz.decision.base import Verdict
 from authz.policy.load import load_bundle
@@ -49,6 +50,12 @@ class Results:
     untested: tuple[PolicyLine, ...]
 
     @property
+    def coverage(self) -> float:
+        """The share of the rules that decided some case, from 0 to 1."""
+        rules = sum(line.ptype == "p" for line in self.revision.lines)
+        return 1 - len(self.untested) / rules if rules else 1.0
+
+    @property
     def failures(self) -> tuple[Outcome, ...]:
         """The outcomes that are not what they must be."""
         return tuple(outcome for outcome in self.outcomes if not outcome.passed)
@@ -59,17 +66,43 @@ class Results:
         return all(outcome.passed for outcome in self.outcomes)
 
 
-def run_tests(bundle: Path, tests: Path | None = None) -> Results:
+def run_tests(bundle: Path, tests: Path | None = None, only: str = "") -> Results:
     """Ask the policy bundle in the folder ``bundle`` every case of its ``tests.yaml``, or of the file ``tests``.
+
+    Args:
+        bundle: the folder.
+        tests: another file of tests.
+        only: ask the tests alone whose name, caller, namespace or method holds this text.
 
     Raises:
         PolicyError: the bundle or the file cannot be used.
         EvaluationError: a case could not be decided.
     """
     revision = load_bundle(bundle)
-    cases = read_cases(bundle / TESTS if tests is None else tests, revision)
-    authorizer = authorizer_for(revision)
+    file = bundle / TESTS if tests is None else tests
+    cases = read_cases(file, revision)
+    now = read_now(file)
+    authorizer = authorizer_for(revision) if now is None else authorizer_for(revision, lambda: now)
+    if only:
+        cases = tuple(c for c in cases if any(only in t for t in (c.test, c.caller, c.namespace, c.call.method)))
     outcomes = tuple(Outcome(case, authorizer.authorize(case.claims, case.call)) for case in cases)
     used = {outcome.verdict.rule.place for outcome in outcomes if outcome.verdict.rule}
     untested = tuple(line for line in revision.lines if line.ptype == "p" and line.place not in used)
     return Results(revision, outcomes, untested)
+
+
+def junit(results: Results) -> str:
+    """``results`` as JUnit XML: one test case for each call, with its test and caller as the class name."""
+    suite = ElementTree.Element("testsuite", name=str(results.revision.path))
+    suite.set("tests", str(len(results.outcomes)))
+    suite.set("failures", str(len(results.failures)))
+    for outcome in results.outcomes:
+        case = outcome.case
+        name = f"{case.caller} in {case.namespace}: {case.call.method}"
+        entry = ElementTree.SubElement(suite, "testcase", classname=case.test, name=name)
+        entry.set("file", case.place.path)
+        entry.set("line", str(case.place.line))
+        if not outcome.passed:
+            ElementTree.SubElement(entry, "failure", message=str(outcome)).text = str(outcome)
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"

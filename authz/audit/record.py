@@ -9,19 +9,23 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 
+from authz.audit.printable import LIST_LIMIT, TEXT_LIMIT, clean, utc
 from authz.call import Call
 from authz.claims.base import Claims
 from authz.decision.base import Decision, Verdict
 
+__all__ = ["VERSION", "Record", "clean", "new_id", "utc"]
+
 VERSION: Final = 1
-_TEXT_LIMIT: Final = 256
-_LIST_LIMIT: Final = 64
-_SUBSTITUTE: Final = "\ufffd"
+GENESIS: Final = "0" * 64
+"""What stands for the hash of the line before the first."""
+_NAME_LIMIT: Final = 512
+_CODES: Final = {"allow": "AZ1001", "deny": "AZ1002", "no_opinion": "AZ1003"}
+_NOWHERE: Final = "@cluster"
 
 
 def new_id() -> str:
@@ -38,56 +42,84 @@ class Record:
         call: what was asked.
         time_ns: when, in nanoseconds since the epoch.
         elapsed_ns: how long the decision took.
+        access: what the API catalogue says that the method does; empty if it does not know the method.
     """
 
     decision: Decision
     call: Call
     time_ns: int
     elapsed_ns: int
+    access: str = ""
 
-    def to_json(self, seq: int, writer: str) -> bytes:
-        """The record as one line of JSON, with its line feed.
-
-        Args:
-            seq: the record's number in its log, from 1.
-            writer: the id of the log's writer.
-        """
+    def fields(self) -> dict[str, object]:
+        """The record's fields, without its place in a log."""
         decision, call = self.decision, self.call
         principal, claims, rule = decision.principal, decision.claims, decision.rule
+        effect = decision.effect.value
+        method = clean(call.method, _NAME_LIMIT)
+        sub = clean(principal.id, _NAME_LIMIT) if principal else None
+        names: list[str | None] = [
+            name if name is None else clean(name) for name in call.namespaces[:LIST_LIMIT] or (None,)
+        ]
+        ip, port = _address(clean(call.peer))
+        roles = None if claims is None else _roles(claims, call)
+        cut = (
+            len(call.namespaces) > LIST_LIMIT
+            or len(call.method) > _NAME_LIMIT
+            or (principal is not None and len(principal.id) > _NAME_LIMIT)
+            or (roles is not None and len(roles) > LIST_LIMIT)
+        )
         fields: dict[str, object] = {
-            "v": VERSION,
-            "id": decision.audit_id,
-            "seq": seq,
-            "writer": writer,
-            "time": utc(self.time_ns),
             "event": "decision",
-            "decision": decision.effect.value,
+            "id": decision.audit_id,
+            "time": utc(self.time_ns),
+            "code": _CODES[effect],
+            "decision": effect,
             "reason": decision.reason.value,
             "reason_text": clean(decision.detail),
-            "sub": clean(principal.id) if principal else None,
+            "sub": sub,
             "iss": principal.issuer if principal else None,
             "authn": principal.kind.value if principal else None,
             "key_id": clean(principal.key_id) if principal else None,
             "cert_fp": principal.fingerprint if principal else None,
-            "roles": _roles(claims, call) if claims else None,
-            "claims_used": list(claims.used)[:_LIST_LIMIT] if claims else None,
-            "method": clean(call.method),
-            "namespaces": [name if name is None else clean(name) for name in call.namespaces[:_LIST_LIMIT]],
-            "rule": rule.text if rule else None,
+            "roles": None if roles is None else roles[:LIST_LIMIT],
+            "claims_used": list(claims.used)[:LIST_LIMIT] if claims else None,
+            "namespace": names[0],
+            "namespaces": names,
+            "service": method[1:].rpartition("/")[0],
+            "method": method,
+            "stream": call.message,
+            "request": [sub, ",".join(name or _NOWHERE for name in names), method, self.access],
+            "unreadable": None if call.unreadable is None else clean(call.unreadable),
+            "rule": clean(rule.text, 4 * TEXT_LIMIT) if rule else None,
             "rule_src": str(rule) if rule else None,
-            "rule_chain": list(rule.chain) if rule else None,
+            "rule_chain": list(rule.chain)[:LIST_LIMIT] if rule else None,
             "policy_version": decision.revision or None,
             "peer": clean(call.peer),
+            "peer_ip": ip,
+            "peer_port": port,
             "user_agent": clean(call.user_agent),
             "trace_id": clean(call.trace_id),
             "span_id": clean(call.span_id),
             "grpc_code": decision.reason.status,
             "eval_us": self.elapsed_ns // 1000,
-            "truncated": len(call.namespaces) > _LIST_LIMIT or len(call.method) > _TEXT_LIMIT,
+            "redacted": [],
+            "truncated": cut,
         }
         if decision.shadow is not None:
             fields |= _shadow(decision.shadow)
-        return orjson.dumps(fields) + b"\n"
+        return fields
+
+    def to_json(self, seq: int, writer: str, prev: str = GENESIS) -> bytes:
+        """The record as one line of JSON, with its line feed.
+
+        Args:
+            seq: the record's number in its log, from 1.
+            writer: the id of the log's writer.
+            prev: SHA-256 (hex) of the line before.
+        """
+        place: dict[str, object] = {"v": VERSION, "writer": writer, "seq": seq, "prev": prev}
+        return orjson.dumps(place | self.fields()) + b"\n"
 
 
 def _shadow(verdict: Verdict) -> dict[str, object]:
@@ -105,21 +137,19 @@ def _roles(claims: Claims, call: Call) -> list[str]:
     """The roles that could count for the call: ``admin`` system-wide, ``writer@orders`` in a namespace of the call."""
     here = [
         f"{role}@{name}"
-        for name in call.namespaces[:_LIST_LIMIT]
+        for name in call.namespaces[:LIST_LIMIT]
         if name is not None
         for role in sorted(claims.namespaces.get(name, ()))
     ]
-    return (sorted(claims.system) + here)[:_LIST_LIMIT]
+    return sorted(claims.system) + here
 
 
-def utc(time_ns: int) -> str:
-    """RFC 3339 in UTC with microseconds."""
-    # whole numbers: a float of nanoseconds would round the microseconds
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
-
-
-def clean(text: str) -> str:
-    """``text`` as it may stand in a log: at most 256 characters, each printable (no control, bidi or surrogate)."""
-    short = text[:_TEXT_LIMIT]
-    return short if short.isprintable() else "".join(c if c.isprintable() else _SUBSTITUTE for c in short)
+def _address(peer: str) -> tuple[str | None, int | None]:
+    """The address and port in gRPC's name for a peer: ``ipv4:127.0.0.1:40412``, ``ipv6:%5B::1%5D:40412``."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return None, None
+    host, _, port = rest.rpartition(":")
+    if kind == "ipv6":
+        host = host.replace("%5B", "").replace("%5D", "").strip("[]")
+    return host, int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from authz.audit.base import AuditSink
-from authz.audit.record import Record
+from authz.audit.base import AuditSink, Entry
 from authz.errors import AuditError
 
 
@@ -21,12 +20,27 @@ class SeveralSinks:
     def __init__(self, sinks: Sequence[AuditSink]) -> None:
         self._sinks = tuple(sinks)
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Entry) -> None:
         """See :class:`authz.audit.base.AuditSink`."""
         failures: list[Exception] = []
         for sink in self._sinks:
             try:
                 sink.write(record)
+            except Exception as exc:
+                failures.append(exc)
+        if failures:
+            raise AuditError(_told("took no record", failures)) from failures[0]
+
+    async def write_async(self, record: Entry) -> None:
+        """As :meth:`write`, with the sinks that know how to let an event loop go on."""
+        failures: list[Exception] = []
+        for sink in self._sinks:
+            write_async = getattr(sink, "write_async", None)
+            try:
+                if write_async is None:
+                    sink.write(record)
+                else:
+                    await write_async(record)
             except Exception as exc:
                 failures.append(exc)
         if failures:

@@ -1,82 +1,560 @@
-"""FileSink: an append-only file of JSON lines, one for each decision."""
+"""AuditLog: an append-only file of JSON lines, chained, sealed by checkpoints, and honest about what it lost."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
+import hashlib
+import logging
 import os
-import secrets
+import platform
+import socket
 import threading
+import time
+import weakref
+from collections import deque
 from pathlib import Path
+from typing import Final
 
-from authz.audit.record import Record
+import orjson
+
+from authz.audit.base import Entry
+from authz.audit.chain import Link, new_writer
+from authz.audit.checkpoint import checkpoint
+from authz.audit.commit import GroupCommit
+from authz.audit.event import Event, EventName
+from authz.audit.lane import Lane, Tail, read_tail
+from authz.audit.loss import Loss
+from authz.audit.printable import utc
+from authz.audit.record import VERSION, Record
+from authz.audit.reserve import Reserve
+from authz.audit.selection import Detail, shorten
+from authz.audit.settings import Durability, LogSettings
 from authz.errors import AuditError
 
+_log = logging.getLogger("authz")
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_QUIET_SECONDS: Final = 60.0
+_ANCHORS_LIMIT: Final = 1000
+_logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
 
-class FileSink:
-    """Appends records to a file, each in the kernel when :meth:`write` returns: it survives the death of the process.
 
-    One process writes to a file at a time (an exclusive lock says so). A record is written whole or not at all: what a
-    full disk cut short is taken back.
+class AuditLog:
+    """Appends entries to a file; on return each is in the kernel, or, if the settings say so, on the disk.
+
+    One process writes to a file at a time. A record is written whole or not at all. Each attempt uses up a number: a
+    record that is lost leaves a gap, and the next good write is preceded by an event that says from where to where,
+    and why.
 
     Args:
-        path: the file; made with mode 0600 if it does not exist.
+        path: the file; made with mode 0600 if it does not exist. With ``shared``, a folder in which each process that
+            writes at the same time has a file of its own.
+        settings: how the log is kept.
+        shared: whether several processes write, also after a fork.
 
     Raises:
         AuditError: the file cannot be opened, or another process writes to it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.writer = secrets.token_hex(6)
-        self._seq = 0
+    def __init__(self, path: Path, settings: LogSettings | None = None, *, shared: bool = False) -> None:
+        self._settings = settings or LogSettings()
+        self._root = path
+        self._shared = shared
+        self._forked = False
         self._lock = threading.Lock()
+        self._open()
+        if shared:
+            self._adopt()
+        _logs.add(self)
+
+    # -- opening and closing
+
+    def _open(self) -> None:
+        self._disk = threading.Lock()
+        self._commit = GroupCommit(self._sync, self._sync_failed)
+        self._wake = threading.Event()
+        self._anchored: deque[bytes] = deque(maxlen=_ANCHORS_LIMIT)
+        self._retired: list[int] = []
+        self._fd = -1
+        self._closed = False
+        self._doubtful = False
+        self._loss: Loss | None = None
+        self._ticket = self._synced = 0
+        self._unsealed = 0
+        self._unsealed_since = 0.0
+        self._complained = -_QUIET_SECONDS
+        self._lane = Lane.free(self._root) if self._shared else Lane.at(self._root)
+        self.path = self._lane.path
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._reserve = Reserve(self.path, self._settings.reserve_bytes)
+            self._begin(self._lane.tail())
         except OSError as exc:
-            raise AuditError(f"the audit log {path} cannot be opened: {exc.strerror}") from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._start_on_a_fresh_line()
-        except OSError as exc:
+            self._abandon()
+            raise AuditError(f"the audit log {self.path} cannot be opened: {exc.strerror}") from None
+        except BaseException:
+            self._abandon()
+            raise
+        arguments = (weakref.ref(self), self._wake, self._settings.sync_seconds)
+        self._tender = threading.Thread(target=_tend, args=arguments, name="authz-audit", daemon=True)
+        self._tender.start()
+
+    def _abandon(self) -> None:
+        if self._fd >= 0:
             os.close(self._fd)
-            why = "another process writes to it" if isinstance(exc, BlockingIOError) else exc.strerror
-            raise AuditError(f"the audit log {path} cannot be used: {why}") from None
+            self._fd = -1
+        self._lane.release()
+        self._closed = True
 
-    def _start_on_a_fresh_line(self) -> None:
-        """After a crash the last line may be torn: keep it, as evidence, and do not write onto its end."""
-        size = os.fstat(self._fd).st_size
-        with self.path.open("rb") as file:
-            file.seek(max(size - 1, 0))
-            if file.read(1) not in (b"", b"\n"):
-                os.write(self._fd, b"\n")
+    def _begin(self, tail: Tail) -> None:
+        """Continue the chain, after taking away what a crash left of its last line."""
+        found: list[tuple[EventName, dict[str, object]]] = []
+        repaired: dict[str, object] = {}
+        if tail.unreadable:
+            # not a line of ours: kept as it is, under another name, for whoever has to find out what happened
+            aside = self.path.with_name(f"{self.path.stem}.unreadable-{time.time_ns()}.jsonl")
+            self.path.rename(aside)
+            repaired = {"cause": "the file held no line of a chain", "moved_to": aside.name}
+        elif tail.torn:
+            aside = self.path.with_name(f"{self.path.stem}.torn-{time.time_ns()}")
+            aside.write_bytes(tail.torn)
+            os.truncate(self.path, tail.size)
+            repaired = {
+                "cause": "the last line is torn",
+                "torn_bytes": len(tail.torn),
+                "torn_sha256": hashlib.sha256(tail.torn).hexdigest(),
+                "moved_to": aside.name,
+            }
+        elif not tail.closed:
+            repaired = {"cause": "the log was not closed", "torn_bytes": 0}
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lane.sync_folder()
+        self._size = os.fstat(self._fd).st_size
+        self._began = time.monotonic()
+        self._take_up(tail.link or Link(new_writer()))
+        if repaired:
+            found.append((EventName.LOG_RECOVERED, repaired))
+        key = self._settings.key
+        opened: dict[str, object] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "durability": self._settings.durability.value,
+            "key": key.id if key else None,
+            "checkpoint_records": self._settings.checkpoint_records,
+            "checkpoint_seconds": self._settings.checkpoint_seconds,
+        }
+        found.append((EventName.LOG_OPEN, opened))
+        if self._settings.unsafe_allow_unrecorded:
+            found.append((EventName.BREAK_GLASS, {"state": "in force", "setting": "unsafe_allow_unrecorded"}))
+        self._put([orjson.dumps(Event(name, details).fields()) for name, details in found])
+        self._seal()
 
-    def write(self, record: Record) -> None:
-        """Append ``record``. See :class:`authz.audit.base.AuditSink`."""
-        with self._lock:
-            if self._fd < 0:
-                raise AuditError(f"the audit log {self.path} is closed")
-            # a number is used up by the attempt, so that a record that was lost leaves a gap
-            self._seq += 1
-            line = record.to_json(self._seq, self.writer)
-            try:
-                written = os.write(self._fd, line)
-            except OSError as exc:
-                raise AuditError(f"the audit log {self.path} cannot be written: {exc.strerror}") from None
-            if written != len(line):
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
-                raise AuditError(f"the audit log {self.path} took {written} of {len(line)} bytes")
+    def _take_up(self, link: Link) -> None:
+        self.writer = link.writer
+        self._head = b'{"v":%d,"writer":"%s","seq":' % (VERSION, link.writer.encode())
+        self._seq = link.seq
+        self._hash = link.hash.encode()
+
+    def _adopt(self) -> None:
+        """End the logs of processes that died: recover what is torn, and close them."""
+        for lane in Lane.orphans(self._root):
+            path = lane.path
+            lane.release()
+            # another process may be quicker: then it has done it
+            with contextlib.suppress(AuditError):
+                AuditLog(path, self._settings_of_orphan()).close()
+
+    def _settings_of_orphan(self) -> LogSettings:
+        return LogSettings(
+            key=self._settings.key, checkpoint_records=self._settings.checkpoint_records, reserve_bytes=0
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes nothing any more."""
+        return self._closed
 
     def close(self) -> None:
-        """Close the file. Writing to a closed sink is an AuditError."""
+        """Write the closing record, seal and sync the log. Writing to a closed log is an AuditError."""
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            if self._closed:
+                return
+            self._closed = True
+            self._wake.set()
+            if not self._forked:
+                with contextlib.suppress(AuditError, OSError):
+                    self._settle()
+                    if self._loss is not None:
+                        self._seal()
+                    self._put([orjson.dumps(Event(EventName.LOG_CLOSE, {"last": self._seq + 1}).fields())])
+                    self._seal(final=True)
+                    os.fdatasync(self._fd)
+        self._tender.join(5)
+        self._commit.close()
+        self._deliver_anchors()
+        for mirror in self._settings.mirrors:
+            mirror.close()
+        with self._disk:
+            for descriptor in [*self._retired, self._fd]:
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._retired, self._fd = [], -1
+        self._reserve.remove()
+        self._lane.release()
 
-    def __enter__(self) -> FileSink:
+    def __enter__(self) -> AuditLog:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    # -- writing
+
+    def write(self, record: Entry) -> None:
+        """Append an entry. See :class:`authz.audit.base.AuditSink`."""
+        body = self._body(record)
+        if body is None:
+            return
+        try:
+            ticket = self._append(body)
+            if self._settings.durability is Durability.SYNCED:
+                self._commit.wait(ticket)
+        except AuditError:
+            if not self._settings.unsafe_allow_unrecorded:
+                raise
+
+    async def write_async(self, record: Entry) -> None:
+        """As :meth:`write`; while it waits for the disk, the event loop goes on."""
+        body = self._body(record)
+        if body is None:
+            return
+        try:
+            ticket = self._append(body)
+            if self._settings.durability is Durability.SYNCED:
+                await self._commit.wait_async(ticket)
+        except AuditError:
+            if not self._settings.unsafe_allow_unrecorded:
+                raise
+
+    def lose(self, count: int, cause: str) -> None:
+        """Account for ``count`` records that will never be written: their numbers are used up."""
+        with self._lock:
+            self._lose(count, cause)
+
+    def _body(self, entry: Entry) -> bytes | None:
+        settings = self._settings
+        try:
+            detail = Detail.FULL
+            if settings.selection is not None and isinstance(entry, Record):
+                detail = settings.selection.detail(entry)
+                if detail is Detail.COUNTED:
+                    return None
+            fields = entry.fields()
+            if detail is Detail.BRIEF:
+                shorten(fields)
+            if settings.masking is not None and isinstance(entry, Record):
+                principal = entry.decision.principal
+                settings.masking.apply(fields, principal.prefix if principal else "")
+            return orjson.dumps(fields)
+        except Exception as exc:
+            self._complain(f"an entry is written in its shortest form: {type(exc).__name__}")
+            return _minimal(entry)
+
+    def _append(self, body: bytes) -> int:
+        with self._lock:
+            if self._forked:
+                self._after_fork()
+            if self._closed:
+                raise AuditError(f"the audit log {self.path} is closed")
+            loss = self._loss
+            try:
+                if self._doubtful:
+                    self._settle()
+                if loss is None:
+                    self._put([body])
+                else:
+                    self._put([loss.body(), body], first=loss.last + 1)
+                    self._loss = None
+            except OSError as exc:
+                # the number is used up by the attempt, so that a record that was lost leaves a gap
+                self._lose(1, exc.strerror or "unknown")
+                self._complain(f"the audit log {self.path} cannot be written: {exc.strerror}")
+                raise AuditError(f"the audit log {self.path} cannot be written: {exc.strerror}") from None
+            if self._unsealed >= self._settings.checkpoint_records:
+                with contextlib.suppress(OSError):
+                    self._seal()
+            return self._ticket
+
+    def _put(self, bodies: list[bytes], first: int = 0) -> None:
+        """Append lines with one system call, all or none of them."""
+        seq, link = (first or self._seq + 1) - 1, self._hash
+        lines: list[bytes] = []
+        for body in bodies:
+            seq += 1
+            line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, link, body[1:])
+            link = hashlib.sha256(line).hexdigest().encode()
+            lines.append(line)
+        data = lines[0] if len(lines) == 1 else b"".join(lines)
+        # should an interrupt come between, the file says what is true
+        self._doubtful = True
+        self._write(data)
+        self._seq, self._hash = seq, link
+        self._size += len(data)
+        if not self._unsealed:
+            self._unsealed_since = time.monotonic()
+        self._unsealed += len(lines)
+        self._ticket += 1
+        self._doubtful = False
+        if self._ticket == self._synced + 1:
+            self._wake.set()
+        for mirror in self._settings.mirrors:
+            for line in lines:
+                mirror.offer(line)
+
+    def _write(self, data: bytes) -> None:
+        for last in (False, True):
+            try:
+                written = os.write(self._fd, data)
+                if written == len(data):
+                    return
+                failure = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as exc:
+                failure = exc
+            os.ftruncate(self._fd, self._size)
+            self._doubtful = False
+            if last or failure.errno not in _NO_SPACE or not self._reserve.release():
+                raise failure
+
+    def _lose(self, count: int, cause: str) -> None:
+        loss = self._loss or Loss(self._seq + 1, self._seq, cause, self._settings.unsafe_allow_unrecorded)
+        self._loss = loss.with_more(count, cause)
+        self._wake.set()
+
+    def _settle(self) -> None:
+        """After a doubt: what the file says is so."""
+        if not self._doubtful:
+            return
+        tail = read_tail(self.path)
+        if tail.link is None or tail.link.writer != self.writer or tail.link.seq < self._seq:
+            raise OSError(errno.EIO, "the file was changed by another hand")
+        os.ftruncate(self._fd, tail.size)
+        self._size = tail.size
+        self._take_up(tail.link)
+        self._doubtful = False
+
+    def _seal(self, *, final: bool = False) -> None:
+        """Write a checkpoint; with a loss pending, that is told first."""
+        if self._loss is not None:
+            self._put([self._loss.body()], first=self._loss.last + 1)
+            self._loss = None
+        details: dict[str, object] = {"lines": self._unsealed}
+        if self._settings.selection is not None:
+            details["omitted"] = self._settings.selection.take_omitted()
+        if final:
+            details["final"] = True
+        link = Link(self.writer, self._seq, self._hash.decode())
+        body = checkpoint(link, self._settings.key, details)
+        self._put([body])
+        self._unsealed = 0
+        if self._settings.anchors:
+            self._anchored.append(b'%s%d,"prev":"%s",%s\n' % (self._head, link.seq + 1, link.hash.encode(), body[1:]))
+            self._wake.set()
+
+    # -- beside the calls
+
+    def _sync(self) -> int:
+        with self._disk:
+            # the number first: what is appended while the disk works is not counted as done
+            ticket = self._ticket
+            if self._fd >= 0 and self._synced < ticket:
+                os.fdatasync(self._fd)
+            self._synced = max(self._synced, ticket)
+            return self._synced
+
+    def _sync_failed(self, failure: OSError) -> None:
+        self._complain(f"the audit log {self.path} cannot be synced: {failure.strerror}")
+        with self._lock, contextlib.suppress(OSError):
+            details = {"after": self._synced, "cause": failure.strerror}
+            self._put([orjson.dumps(Event(EventName.UNSYNCED, details).fields())])
+
+    def tend(self) -> float:
+        """Sync, seal, rotate and look after the file, as far as it is due; seconds until there may be more to do."""
+        settings = self._settings
+        if self._ticket > self._synced:
+            try:
+                self._sync()
+            except OSError as exc:
+                self._sync_failed(exc)
+        now = time.monotonic()
+        with self._lock:
+            if self._closed:
+                return 0.0
+            with contextlib.suppress(OSError, AuditError):
+                self._watch()
+                if (self._unsealed and now - self._unsealed_since >= settings.checkpoint_seconds) or self._loss:
+                    self._settle()
+                    self._seal()
+                self._reserve.restore()
+                if self._size >= settings.rotate_bytes or now - self._began >= settings.rotate_seconds:
+                    self._rotate()
+                if settings.keep_seconds is not None:
+                    self._retire(settings.keep_seconds)
+        with self._disk:
+            retired, self._retired = self._retired, []
+            for descriptor in retired:
+                os.close(descriptor)
+        self._deliver_anchors()
+        if self._ticket > self._synced or self._loss or self._unsealed:
+            return settings.sync_seconds
+        return 1.0
+
+    def _watch(self) -> None:
+        """A file that was deleted or moved away still takes lines, and one that was cut has lost some: say so."""
+        here = os.fstat(self._fd)
+        try:
+            there = self.path.stat()
+            same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        except FileNotFoundError:
+            same = False
+        if same and here.st_size >= self._size:
+            return
+        cause = "the file was cut short" if same else "the file was deleted or moved away"
+        self._complain(f"the audit log {self.path}: {cause}")
+        if not same:
+            fresh = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._retired.append(self._fd)
+            self._fd = fresh
+        os.ftruncate(self._fd, read_tail(self.path).size)
+        self._size = os.fstat(self._fd).st_size
+        self._doubtful = False
+        body = orjson.dumps(Event(EventName.LOG_REPLACED, {"cause": cause, "last": self._seq}).fields())
+        self._put([body])
+        self._seal()
+
+    def _rotate(self) -> None:
+        """Close the segment and begin the next, whose first line continues the chain."""
+        first = self._lane.first()
+        if not first or self._size == 0:
+            return
+        self._settle()
+        self._seal()
+        name = self._lane.segment_name(first)
+        fresh_path = self.path.with_name(f".{self.path.name}.next")
+        fresh_path.unlink(missing_ok=True)
+        fresh = os.open(fresh_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.fdatasync(self._fd)
+        if name.exists():
+            os.close(fresh)
+            raise OSError(errno.EEXIST, "a segment of this name exists")
+        self.path.rename(name)
+        fresh_path.rename(self.path)
+        self._lane.sync_folder()
+        self._retired.append(self._fd)
+        self._fd, self._size, self._began = fresh, 0, time.monotonic()
+        self._put([orjson.dumps(Event(EventName.LOG_ROTATED, {"segment": name.name, "last": self._seq}).fields())])
+        self._seal()
+
+    def _retire(self, keep_seconds: float) -> None:
+        """Delete the oldest closed segments that are too old, unless somebody put a file ``HOLD`` beside them."""
+        if (self.path.parent / "HOLD").exists():
+            return
+        for segment in self._lane.segments():
+            if time.time() - segment.stat().st_mtime < keep_seconds:
+                return
+            tail = read_tail(segment)
+            if tail.link is None or tail.torn or not _is_sealed(segment):
+                return  # not as it was left: a person has to look at it
+            details = {"segment": segment.name, "last": tail.link.seq, "hash": tail.link.hash}
+            self._put([orjson.dumps(Event(EventName.LOG_RETIRED, details).fields())])
+            self._seal()
+            os.fdatasync(self._fd)
+            segment.unlink()
+
+    def _deliver_anchors(self) -> None:
+        while self._anchored:
+            line = self._anchored[0]
+            for anchor in self._settings.anchors:
+                try:
+                    anchor(line)
+                except Exception as exc:
+                    self._complain(f"a checkpoint could not be sent to its anchor: {type(exc).__name__}: {exc}")
+            self._anchored.popleft()
+
+    def _complain(self, message: str) -> None:
+        now = time.monotonic()
+        if now - self._complained >= _QUIET_SECONDS:
+            self._complained = now
+            _log.error("%s (said at most once a minute)", message)
+
+    # -- after a fork
+
+    def let_go_in_child(self) -> None:
+        """The parent goes on with its file; what the child inherited of it is let go, before any thread runs here."""
+        if self._closed:
+            return
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._lane.release()
+        self._lock = threading.Lock()
+        self._disk = threading.Lock()
+        self._forked = True
+
+    def _after_fork(self) -> None:
+        if not self._shared:
+            raise AuditError(
+                f"the audit log {self.path} belongs to the process that opened it; after a fork, open another, "
+                "or write `directory:` instead of `file:` in the configuration"
+            )
+        self._forked = False
+        self._open()
+
+
+def _tend(reference: weakref.ref[AuditLog], wake: threading.Event, interval: float) -> None:
+    pause = 0.0
+    while True:
+        wake.wait(pause or 1.0)
+        wake.clear()
+        log = reference()
+        if log is None or log.closed:
+            return
+        try:
+            pause = log.tend()
+        except Exception:
+            _log.exception("the audit log %s could not be looked after", log.path)
+            pause = 1.0
+        del log
+        # what comes within one interval is done at once
+        time.sleep(min(interval, 0.1))
+
+
+def _minimal(entry: Entry) -> bytes:
+    """What is left of an entry that cannot be written whole: enough to know that it was, and how it came out."""
+    if isinstance(entry, Record):
+        decision = entry.decision
+        fields: dict[str, object] = {
+            "event": "decision",
+            "id": decision.audit_id,
+            "time": utc(entry.time_ns),
+            "decision": decision.effect.value,
+            "reason": decision.reason.value,
+            "policy_version": decision.revision or None,
+            "grpc_code": decision.reason.status,
+        }
+    else:
+        fields = Event(entry.name).fields()
+    return orjson.dumps({**fields, "redacted": ["*"], "truncated": True})
+
+
+def _is_sealed(segment: Path) -> bool:
+    with segment.open("rb") as file:
+        file.seek(max(0, segment.stat().st_size - 4096))
+        return b'"event":"checkpoint"' in file.read().splitlines()[-1]
+
+
+def _in_child() -> None:
+    for log in list(_logs):
+        log.let_go_in_child()
+
+
+os.register_at_fork(after_in_child=_in_child)

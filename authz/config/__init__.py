@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 
 from authz import document
+from authz.audit.event import Event, EventName
 from authz.config.audit import read_audit
 from authz.config.authn import read_authn
 from authz.config.enforcement import read_enforcement
 from authz.config.failure_limit import read_failure_limit
 from authz.config.policy import read_policy
 from authz.config.telemetry import read_telemetry
-from authz.engine import Engine
+from authz.engine import Engine, policy_loaded
 from authz.errors import ConfigError
 
 
@@ -47,4 +49,6 @@ def load_config(path: str | PathLike[str]) -> Engine:
     engine = Engine(authentication, mapper, in_force, sink, enforcement, observers, failure_limit)
     if telemetry is not None:
         telemetry.watch(engine, authentication, mapper)
+    engine.record(Event(EventName.CONFIG, {"file": str(path), "sha256": sha256(Path(path).read_bytes()).hexdigest()}))
+    engine.record(policy_loaded(in_force.revision))
     return engine

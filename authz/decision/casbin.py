@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from authz.decision.roles import Roles
 from authz.decision.rules import Rules, decides, resolve
 from authz.errors import EvaluationError, PolicyError, Problem
 from authz.policy.distributions import refuse_two_casbins
+from authz.policy.ending import FUNCTION, read_end
 from authz.policy.matcher import parse_matcher
 from authz.policy.revision import Revision
 
@@ -141,16 +143,17 @@ class CasbinAuthorizer(BundleAuthorizer):
 
     Args:
         revision: what to decide by.
+        clock: now, in seconds since the epoch, for rules that end.
         indexed: False evaluates every rule: the plainest way there is, to compare others with.
     """
 
-    def __init__(self, revision: Revision, *, indexed: bool = True) -> None:
+    def __init__(self, revision: Revision, *, indexed: bool = True, clock: Callable[[], float] = time.time) -> None:
         """
         Raises:
             PolicyError: the revision's model cannot be evaluated.
         """
         super().__init__(revision)
-        self._matcher = Matcher(self._rules)
+        self._matcher = Matcher(self._rules, {FUNCTION: lambda end: clock() < read_end(end)})
         self._index = Index(self._rules) if indexed else None
         if self._index is None or self._index.slow:
             why = self._index.slow if self._index else "asked for"

@@ -105,6 +105,15 @@ class CompiledAuthorizer(BundleAuthorizer):
         roles = [name for name in self._named if name.startswith("role:")]
         self._meant = {name[5:]: self._meant_by(name) for name in roles}
         self._roles = {role: self._authenticated | meant for role, meant in self._meant.items()}
+        self._forget()
+
+    @property
+    def ends(self) -> bool:
+        """Whether any rule ends by itself; :class:`authz.decision.ending.EndingAuthorizer` sees to that."""
+        return bool(self._index.ends)
+
+    def _forget(self) -> None:
+        """Forget whatever was decided."""
         self._decided: Memory[_Question, Verdict] = Memory(LIMIT)
         self._namespaces: Memory[str | None, _Reach] = Memory(LIMIT)
         self._reaches: dict[tuple[int, ...], _Reach] = {}
@@ -132,7 +141,8 @@ class CompiledAuthorizer(BundleAuthorizer):
         claims, namespaces, name = question
         if call.unreadable is not None:
             return self._verdict(claims, call)
-        verdict = self._decided.recall(question)
+        decided = self._decided  # the one of before the answer is worked out: see EndingAuthorizer
+        verdict = decided.recall(question)
         if verdict is None:
             # A method and a namespace that are remembered have passed every check of their names.
             method = self._methods.young.get(name)
@@ -143,7 +153,7 @@ class CompiledAuthorizer(BundleAuthorizer):
             if verdict is None:
                 verdict = self._verdict(claims, call)
             if verdict.reason in _DECIDED and len(namespaces) <= _NAMESPACES_LIMIT:
-                self._decided.keep(question, verdict)
+                decided.keep(question, verdict)
         return verdict
 
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
@@ -176,11 +186,11 @@ class CompiledAuthorizer(BundleAuthorizer):
         if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named or self._any_user:
             return self._worked_out(reach, name, method, principal, held, namespace)
         # The policy does not know the caller's name, so all callers with these roles get the same answer.
-        shared = (reach, name, held)
-        verdict = self._shared.recall(shared)
+        shared, memory = (reach, name, held), self._shared  # taken before the answer is worked out, as in _decide
+        verdict = memory.recall(shared)
         if verdict is None:
             verdict = self._worked_out(reach, name, method, principal, held, namespace)
-            self._shared.keep(shared, verdict)
+            memory.keep(shared, verdict)
         elif verdict.namespace != namespace:
             verdict = _elsewhere(verdict, namespace)
         return verdict
@@ -194,7 +204,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         held: frozenset[str],
         namespace: str | None,
     ) -> Verdict:
-        subjects = self._subjects(principal, held)
+        subjects, memory = self._subjects(principal, held), self._shared
         found = reach.found(subjects, method.keys)
         effect, rule = resolve(self._model.effect, sorted(found), self._index.effects) if found else _NOTHING
         if rule < 0:
@@ -202,11 +212,11 @@ class CompiledAuthorizer(BundleAuthorizer):
         subject = found[rule]
         via = subject if subject[:5] == "role:" and subject[5:] in held else self._via(principal, held, subject)
         shared = (reach, rule, via)
-        verdict = self._shared.recall(shared)
+        verdict = memory.recall(shared)
         if verdict is None:
             decided = self._rule(self._index.lines[rule], (via,), via, "")
             verdict = self._answer(EFFECTS[effect], decided, namespace)
-            self._shared.keep(shared, verdict)
+            memory.keep(shared, verdict)
         elif verdict.namespace != namespace:
             verdict = _elsewhere(verdict, namespace)
         return verdict

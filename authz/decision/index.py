@@ -18,6 +18,7 @@ from casbin.model import FunctionMap
 from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
 from authz.policy.distributions import refuse_two_casbins
+from authz.policy.ending import without_end
 from authz.policy.matcher import parse_matcher
 
 Cell = Mapping[int, int | tuple[int, ...]]
@@ -37,13 +38,15 @@ class Index:
         slow: why the rules that are found must still be evaluated by Casbin; empty: they need not be.
         branches: one for each alternative of a matcher that is a chain of ``||``.
         effects: for each rule, ALLOW, DENY or NEITHER.
+        ends: for each rule that ends, when, in seconds since the epoch; what follows is not the index's to know.
         lines: for each rule, which line of the policy it is.
     """
 
-    __slots__ = ("_condition", "_effect", "_empty", "_rows", "branches", "effects", "lines", "slow")
+    __slots__ = ("_condition", "_effect", "_empty", "_rows", "branches", "effects", "ends", "lines", "slow")
 
     def __init__(self, rules: Rules) -> None:
-        tree = parse_matcher(rules.model)
+        # a rule that has ended has no effect; whether it matches is not asked
+        tree = without_end(parse_matcher(rules.model))
         functions = FunctionMap.load_function_map().get_functions()
         language = Language(rules.model.request, rules.model.policies["p"], rules.roles, functions)
         alternatives = [tree]
@@ -52,6 +55,7 @@ class Index:
         self.branches = [Branch(language, each, rules) for each in alternatives]
         self.slow = "; ".join(dict.fromkeys(branch.slow for branch in self.branches if branch.slow))
         self.effects = rules.effects
+        self.ends = rules.ends
         self.lines = array("I", rules.lines)
         self._effect = rules.model.effect
         self._rows: Sequence[Row] = rules.rows

@@ -64,7 +64,7 @@ class NearMisses:
         found: dict[str, int] = {}
         for key in keys:
             for name, rule in self._anywhere.get(key, _NOBODY).items():
-                if found.get(name, rule) >= rule:
+                if found.get(name, rule) >= rule and self._index.effects[rule] == ALLOW:
                     found[name] = rule
         return found
 

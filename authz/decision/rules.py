@@ -7,6 +7,8 @@ from typing import Final
 
 from authz.decision.roles import Roles
 from authz.errors import PolicyError
+from authz.policy.ending import END_RULE, NEVER, end_field, read_end
+from authz.policy.matcher import parse_matcher
 from authz.policy.model import Model, PolicyEffect
 
 ALLOW: Final = 1
@@ -24,9 +26,10 @@ class Rules:
         lines: for each rule, which line of the policy it is (from 0).
         effects: for each rule, ALLOW, DENY or NEITHER.
         roles: role type -> roles.
+        ends: for each rule that ends, when, in seconds since the epoch.
     """
 
-    __slots__ = ("effects", "lines", "model", "roles", "rows")
+    __slots__ = ("effects", "ends", "lines", "model", "roles", "rows")
 
     def __init__(self, model: Model, lines: Iterable[Sequence[str]]) -> None:
         """``lines``: each line's type, then its fields.
@@ -53,11 +56,22 @@ class Rules:
                 raise PolicyError.at(model.places[key], f"some line has less than {definition.fields} fields")
         self.roles: Mapping[str, Roles] = {key: _roles(model, key, of_type[key]) for key in model.roles}
         self._sort(names, of_type.get("g", []))
+        self.ends = self._ends(names)
         column = names.index("eft") if "eft" in names else -1
         if column < 0:
             self.effects = bytes([ALLOW]) * len(self.rows)
         else:
             self.effects = bytes([_EFFECTS.get(row[column], NEITHER) for row in self.rows])
+
+    def _ends(self, names: Sequence[str]) -> dict[int, float]:
+        field = end_field(parse_matcher(self.model))
+        if not field:
+            return {}
+        column = names.index(field)
+        try:
+            return {rule: read_end(row[column]) for rule, row in enumerate(self.rows) if row[column] != NEVER}
+        except ValueError as exc:
+            raise PolicyError.at(self.model.places["p"], f"`{exc}` is no end of a rule", f"write {END_RULE}") from None
 
     def _sort(self, names: Sequence[str], members: Sequence[Sequence[str]]) -> None:
         """Put the rules in the order of their precedence: by subject, then by priority, as Casbin sorts them."""

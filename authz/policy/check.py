@@ -15,6 +15,7 @@ from authz.call import NAMESPACE_RULE, Access, is_method, is_namespace
 from authz.document import did_you_mean
 from authz.errors import Place, PolicyError, Problem
 from authz.policy.catalogue import Catalogue
+from authz.policy.ending import END_RULE, end_field, read_end
 from authz.policy.lines import PolicyLines
 from authz.policy.matcher import FUNCTIONS, constants, uses
 from authz.policy.model import Model, PolicyEffect
@@ -67,6 +68,7 @@ class LineCheck:
     def __init__(self, model: Model, tree: ast.expr, catalogue: Catalogue, lines: PolicyLines) -> None:
         self._model = model
         self._tree = tree
+        self._end_field = end_field(tree)
         self._catalogue = catalogue
         self._lines = lines
         self._at: list[tuple[int, int, str, str]] = []
@@ -156,6 +158,8 @@ class LineCheck:
         if ptype in self._model.roles:
             return None
         name = self._model.policies[ptype][field - 1]
+        if name == self._end_field:
+            return _end(value)
         if name == "eft":
             return None if value in _EFFECTS else (f"`{value}` is no effect", did_you_mean(value.lower(), _EFFECTS))
         if name not in REQUEST_FIELDS or name in self._free or value in self._constants[name]:
@@ -281,6 +285,14 @@ class LineCheck:
 def _parts(rows: Sequence[list[str]]) -> Iterator[Sequence[list[str]]]:
     """``rows`` in parts so small that other threads get their turn between them."""
     return (rows[start : start + _PART] for start in range(0, len(rows), _PART))
+
+
+def _end(value: str) -> _Found:
+    try:
+        read_end(value)
+    except ValueError:
+        return f"`{value}` is no end of a rule", f"write {END_RULE}"
+    return None
 
 
 def _subject(value: str) -> _Found:

@@ -7,6 +7,7 @@ A bundle is a folder with ``model.conf``, ``policy.csv`` and ``catalogue.yaml``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +33,9 @@ def load_bundle(path: Path) -> Revision:
     Raises:
         PolicyError: everything that is wrong with it, in the order model, catalogue, policy.
     """
-    files = _read(path)
+    files = read_files(path)
     with collector_put_off():
-        return _revision(path, files)
+        return parse_bundle(path, files)
 
 
 def bundle_files(path: Path) -> list[Path]:
@@ -47,7 +48,12 @@ def bundle_files(path: Path) -> list[Path]:
     return [path / MODEL, path / CATALOGUE, path / POLICY, *names]
 
 
-def _read(path: Path) -> dict[Path, bytes]:
+def read_files(path: Path) -> dict[Path, bytes]:
+    """The bytes of each file of the bundle in ``path``, in the order in which they are read.
+
+    Raises:
+        PolicyError: a file is missing, cannot be read or is larger than 256 MiB.
+    """
     if not path.is_dir():
         raise PolicyError.at(path, "is no folder", f"name a folder with {MODEL}, {POLICY} and {CATALOGUE}")
     problems: list[Problem] = []
@@ -69,7 +75,12 @@ def _read(path: Path) -> dict[Path, bytes]:
     return files
 
 
-def _revision(path: Path, files: dict[Path, bytes]) -> Revision:
+def parse_bundle(path: Path, files: Mapping[Path, bytes]) -> Revision:
+    """The bundle that ``files`` (as :func:`read_files` gives them) are; ``path`` is for messages. Reads no file.
+
+    Raises:
+        PolicyError: as :func:`load_bundle`.
+    """
     problems: list[Problem] = []
     model: Model | None = None
     catalogue: Catalogue | None = None

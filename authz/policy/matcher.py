@@ -8,6 +8,7 @@ from typing import Final
 
 from authz.document import did_you_mean
 from authz.errors import PolicyError, Problem
+from authz.policy.ending import FUNCTION
 from authz.policy.model import Model
 
 FUNCTIONS: Final = frozenset(
@@ -57,7 +58,7 @@ def _unknown_names(model: Model, tree: ast.expr) -> list[Problem]:
         if not isinstance(node, ast.Name) or node.id in fields:
             continue
         if node.id in called:
-            known = {*model.roles, *FUNCTIONS, "eval"}
+            known = {*model.roles, *FUNCTIONS, FUNCTION, "eval"}
             if node.id not in known:
                 message = f"`m` calls `{node.id}`, which nobody defines"
                 problems.append(Problem(model.places["m"], message, did_you_mean(node.id, known)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from authz.audit.base import Entry
 from authz.audit.record import Record
 from authz.decision.base import Decision
 from authz.reason import Reason
@@ -14,19 +15,22 @@ class RecordingSink:
     """An audit sink that keeps its records in a list, as the objects that a log would hold as lines.
 
     Attributes:
-        records: one dictionary for each record, oldest first.
+        records: one dictionary for each decision, oldest first.
+        events: one for each event of the system itself.
         fail: set it to an exception, and every further write raises that.
     """
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.fail: Exception | None = None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Entry) -> None:
         """Keep ``record``."""
         if self.fail is not None:
             raise self.fail
-        self.records.append(json.loads(record.to_json(len(self.records) + 1, "test")))
+        kept = self.records if isinstance(record, Record) else self.events
+        kept.append(json.loads(record.to_json(len(self.records) + len(self.events) + 1, "test")))
 
 
 class Decisions(RecordingSink):
@@ -43,10 +47,11 @@ class Decisions(RecordingSink):
         super().__init__()
         self.all: list[Decision] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Entry) -> None:
         """Keep ``record`` and its decision."""
         super().write(record)
-        self.all.append(record.decision)
+        if isinstance(record, Record):
+            self.all.append(record.decision)
 
     @property
     def last(self) -> Decision:

@@ -30,7 +30,8 @@ def configure(folder: Path, bundle: str = "default") -> tuple[Path, Keys]:
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """The audit records so far."""
-    return [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+    lines = map(json.loads, (folder / "audit.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == "decision"]
 
 
 @contextmanager

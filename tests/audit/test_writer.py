@@ -1,152 +1,461 @@
+"""The log: what it promises on return, what it says of itself, and how it goes on after a crash."""
+
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from authz.audit.record import Record
-from authz.audit.writer import FileSink
+from authz.audit.best_effort import QueuedLog
+from authz.audit.checkpoint import SigningKey
+from authz.audit.event import Event, EventName
+from authz.audit.masking import Masking
+from authz.audit.selection import Detail, Selection, SelectionRule
+from authz.audit.settings import Durability, LogSettings
+from authz.audit.verify import Kind, VerifyReport, verify
+from authz.audit.writer import AuditLog
 from authz.call import Call
-from authz.decision.base import Decision, Effect
 from authz.errors import AuditError
-from authz.reason import Reason
-
-RECORD = Record(Decision(Effect.DENY, Reason.NO_RULE, None, "r", None, None, "id"), Call("/a.B/C"), 0, 0)
+from tests.audit.logs import METHOD, events, lines, record
 
 
-def seqs(path: Path) -> list[int]:
-    return [json.loads(line)["seq"] for line in path.read_bytes().splitlines()]
+def kinds(report: VerifyReport) -> set[Kind]:
+    return {finding.kind for finding in report.findings}
 
 
-def test_records_are_numbered_lines_in_a_private_file(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    with FileSink(path) as sink:
-        sink.write(RECORD)
-        sink.write(RECORD)
-        assert seqs(path) == [1, 2]
+def no_space(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+def test_records_are_numbered_chained_lines_in_a_private_file(path: Path) -> None:
+    with AuditLog(path) as log:
+        log.write(record())
+        log.write(record(allow=False))
+    assert [line["seq"] for line in lines(path)] == list(range(1, 7))
+    assert events(path) == ["log.open", "decision", "decision", "log.close"]
     assert path.stat().st_mode & 0o777 == 0o600
+    report = verify([path])
+    assert (report.sound, report.chains[0].closed, report.chains[0].sealed) == (True, True, 6)
 
 
-def test_a_log_is_continued_and_a_torn_line_is_kept_apart(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    path.write_bytes(b'{"torn')
-    with FileSink(path) as sink:
-        sink.write(RECORD)
-    torn, whole = path.read_bytes().splitlines()
-    assert torn == b'{"torn'
-    assert json.loads(whole)["seq"] == 1
+def test_a_log_is_continued(path: Path) -> None:
+    for _ in range(3):
+        with AuditLog(path) as log:
+            log.write(record())
+    assert events(path) == ["log.open", "decision", "log.close"] * 3
+    assert len({line["writer"] for line in lines(path)}) == 1
+    assert verify([path]).sound
 
 
-def test_two_writers_of_one_file_are_refused(tmp_path: Path) -> None:
-    with FileSink(tmp_path / "a") as _, pytest.raises(AuditError, match="another process writes to it"):
-        FileSink(tmp_path / "a")
-    FileSink(tmp_path / "a").close()
+def test_a_torn_line_is_taken_away_kept_apart_and_told(path: Path) -> None:
+    with AuditLog(path) as log:
+        log.write(record())
+    with path.open("ab") as file:
+        file.write(b'{"v":1,"writer":"torn')
+    with AuditLog(path) as log:
+        log.write(record())
+    told = next(line for line in lines(path) if line["event"] == "log.recovered")
+    assert (told["torn_bytes"], told["cause"]) == (21, "the last line is torn")
+    assert (path.parent / told["moved_to"]).read_bytes() == b'{"v":1,"writer":"torn'
+    report = verify([path])
+    assert report.sound
+    assert kinds(report) == {Kind.RECOVERED, Kind.UNPROVEN}
+
+
+def test_zeros_that_a_power_cut_left_are_taken_away(path: Path) -> None:
+    with AuditLog(path) as log:
+        log.write(record())
+    with path.open("ab") as file:
+        file.write(bytes(3 << 20))
+    AuditLog(path).close()
+    assert verify([path]).sound
+
+
+def test_a_file_that_is_no_log_is_kept_and_a_log_begun(path: Path) -> None:
+    path.write_text("something else\n")
+    AuditLog(path).close()
+    told = next(line for line in lines(path) if line["event"] == "log.recovered")
+    assert (path.parent / told["moved_to"]).read_text() == "something else\n"
+    assert verify([path]).sound
+
+
+def test_two_writers_of_one_file_are_refused(path: Path) -> None:
+    with AuditLog(path), pytest.raises(AuditError, match="another process writes to it"):
+        AuditLog(path)
+    AuditLog(path).close()
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match=r"absent/a cannot be opened: No such file"):
-        FileSink(tmp_path / "absent" / "a")
+        AuditLog(tmp_path / "absent" / "a")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AuditError, match="folder cannot be"):
+        AuditLog(tmp_path / "folder")
 
 
-def test_a_file_that_cannot_be_locked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_locked_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(AuditError, match="cannot be used: no locks available"):
-        FileSink(tmp_path / "a")
+        AuditLog(path)
 
 
-def test_writing_after_the_end_is_an_error(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "a")
-    sink.close()
-    sink.close()
+def test_writing_after_the_end_is_an_error(path: Path) -> None:
+    log = AuditLog(path)
+    log.close()
+    log.close()
     with pytest.raises(AuditError, match="is closed"):
-        sink.write(RECORD)
+        log.write(record())
 
 
-def test_a_failed_write_is_an_error_and_leaves_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a"
-    with FileSink(path) as sink:
+def test_what_was_lost_is_told_before_the_next_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60)) as log:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(errno.EIO, "input/output error")))
-            with pytest.raises(AuditError, match="cannot be written: input/output error"):
-                sink.write(RECORD)
-        sink.write(RECORD)
-    assert seqs(path) == [2]
+            patch.setattr(os, "write", no_space)
+            for _ in range(3):
+                with pytest.raises(AuditError, match="no space left"):
+                    log.write(record())
+        log.write(record())
+    loss = next(line for line in lines(path) if line["event"] == "audit.loss")
+    assert (loss["from"], loss["to"], loss["count"], loss["cause"]) == (3, 5, 3, "no space left on device")
+    assert (loss["seq"], loss["let_through"]) == (6, False)
+    report = verify([path])
+    assert report.sound
+    assert report.chains[0].lost == 3
 
 
-def test_a_really_full_disk_loses_no_line_silently_and_tears_none() -> None:
-    """/dev/full is the kernel's own full disk."""
-    sink = FileSink.__new__(FileSink)
-    sink.path, sink.writer, sink._seq, sink._lock = Path("/dev/full"), "w", 0, threading.Lock()
-    sink._fd = os.open("/dev/full", os.O_WRONLY)
-    with pytest.raises(AuditError, match="No space left on device"):
-        sink.write(RECORD)
-    sink.close()
+def test_a_loss_is_told_although_nobody_calls_any_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AuditLog(path, LogSettings(reserve_bytes=0)) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", no_space)
+            with pytest.raises(AuditError):
+                log.write(record())
+        for _ in range(100):
+            if "audit.loss" in events(path):
+                break
+            time.sleep(0.05)
+        assert "audit.loss" in events(path)
 
 
-def test_what_a_full_disk_cut_short_is_taken_back(tmp_path: Path) -> None:
-    """A process whose files may not grow past 1,000 bytes: the kernel then writes a part of a line, really."""
-    path = tmp_path / "a"
+def test_a_short_write_is_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60)) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: real(fd, data[:100]))
+            with pytest.raises(AuditError):
+                log.write(record())
+        assert path.read_bytes().endswith(b"}\n")
+        log.write(record())
+    assert verify([path]).sound
+
+
+def test_the_reserve_is_used_when_the_disk_is_full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, reserve = os.write, path.with_name(".audit.jsonl.reserve")
+
+    def full_while_it_is_there(fd: int, data: bytes) -> int:
+        return no_space() if reserve.exists() else real(fd, data)
+
+    with AuditLog(path, LogSettings(reserve_bytes=4096, sync_seconds=60)) as log:
+        monkeypatch.setattr(os, "write", full_while_it_is_there)
+        log.write(record())
+        assert not reserve.exists()
+    assert "audit.loss" not in events(path)
+
+
+def test_an_interrupt_in_the_middle_of_a_write_breaks_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        real(fd, data)
+        raise KeyboardInterrupt
+
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                log.write(record())
+        log.write(record())
+    assert events(path).count("decision") == 2
+    assert verify([path]).sound
+
+
+def test_break_glass_lets_through_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = LogSettings(reserve_bytes=0, unsafe_allow_unrecorded=True, sync_seconds=60)
+    with AuditLog(path, settings) as log, monkeypatch.context() as patch:
+        patch.setattr(os, "write", no_space)
+        log.write(record())
+        asyncio.run(log.write_async(record()))
+    assert "break_glass" in events(path)
+    loss = next(line for line in lines(path) if line["event"] == "audit.loss")
+    assert (loss["count"], loss["let_through"]) == (2, True)
+
+
+def test_checkpoints_come_by_number_and_by_time(path: Path, tmp_path: Path) -> None:
+    key = SigningKey.generate(tmp_path / "audit.key")
+    with AuditLog(path, LogSettings(key=key, checkpoint_records=10, checkpoint_seconds=0.1)) as log:
+        for _ in range(25):
+            log.write(record())
+        by_number = sum(line["event"] == "checkpoint" for line in lines(path))
+        for _ in range(100):
+            if lines(path)[-1]["event"] == "checkpoint":
+                break
+            time.sleep(0.05)
+        assert lines(path)[-1]["event"] == "checkpoint"
+    assert by_number >= 3
+    report = verify([path], [key.public], cadence=10)
+    assert not report.findings
+
+
+@pytest.mark.parametrize("durability", [Durability.WRITTEN, Durability.SYNCED])
+def test_segments_are_rotated_and_the_chain_goes_on(path: Path, durability: Durability) -> None:
+    settings = LogSettings(rotate_bytes=20_000, durability=durability, sync_seconds=0.01)
+    with AuditLog(path, settings) as log:
+        for _ in range(100):
+            log.write(record())
+            time.sleep(0.002)
+    segments = sorted(path.parent.glob("audit-*.jsonl"))
+    assert len(segments) >= 2
+    assert segments[0].name == "audit-000000000001.jsonl"
+    report = verify([path.parent])
+    assert report.sound
+    assert len([line for line in lines(path) if line["event"] == "decision"]) == 100
+    path.unlink()  # a crash between the closing of a segment and the beginning of the next
+    AuditLog(path).close()
+    assert {f.kind for f in verify([path.parent]).findings} <= {Kind.MISSING, Kind.RECOVERED, Kind.UNPROVEN}
+
+
+def test_old_segments_are_retired_unless_they_are_held(path: Path) -> None:
+    hold = path.with_name("HOLD")
+    hold.touch()
+    with AuditLog(path, LogSettings(rotate_bytes=5_000, keep_seconds=3600, sync_seconds=0.01)) as log:
+        for _ in range(20):
+            log.write(record())
+        while not (segments := sorted(path.parent.glob("audit-*.jsonl"))):
+            time.sleep(0.01)
+        hold = path.with_name("HOLD")
+        hold.touch()
+        os.utime(segments[0], (1, 1))
+        log.tend()
+        assert segments[0].exists()
+        hold.unlink()
+        log.tend()
+        assert not segments[0].exists()
+    assert verify([path.parent]).sound
+    assert "log.retired" in events(path)
+
+
+def test_a_segment_that_was_changed_is_not_retired(path: Path) -> None:
+    with AuditLog(path, LogSettings(rotate_bytes=5_000, keep_seconds=3600, sync_seconds=0.01)) as log:
+        for _ in range(20):
+            log.write(record())
+        while not (segments := sorted(path.parent.glob("audit-*.jsonl"))):
+            time.sleep(0.01)
+        log.tend()
+        data = segments[0].read_bytes()
+        segments[0].write_bytes(data[:-10])
+        os.utime(segments[0], (1, 1))
+        log.tend()
+        assert segments[0].exists()
+
+
+@pytest.mark.parametrize("hand", ["delete", "cut"])
+def test_a_file_that_another_hand_took_is_noticed_and_told(path: Path, hand: str) -> None:
+    with AuditLog(path, LogSettings(sync_seconds=0.01)) as log:
+        log.write(record())
+        if hand == "delete":
+            path.unlink()
+        else:
+            os.truncate(path, 100)
+        log.tend()
+        log.write(record())
+    assert "log.replaced" in events(path)
+    report = verify([path])
+    assert not report.sound
+    assert Kind.REPLACED in kinds(report)
+
+
+def test_the_closing_of_a_log_is_sealed_also_by_a_signal(path: Path) -> None:
     program = f"""
-import resource, signal
+import os, signal, time
 from pathlib import Path
-from tests.audit.test_writer import RECORD, AuditError, FileSink
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-sink, refused = FileSink(Path({str(path)!r})), []
-for _ in range(4):
-    try:
-        sink.write(RECORD)
-    except AuditError as exc:
-        refused.append(str(exc))
-print(len(refused), refused[0])
+from authz.audit.closing import close_at_the_end
+from authz.audit.writer import AuditLog
+from tests.audit.logs import record
+log = AuditLog(Path({str(path)!r}))
+close_at_the_end(log)
+log.write(record())
+print(flush=True)
+time.sleep(60)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "bytes" in done.stdout
-    lines = path.read_bytes()
-    assert lines.endswith(b"\n")
-    written = seqs(path)
-    assert written == list(range(1, len(written) + 1))
-    assert len(written) + int(done.stdout.split()[0]) == 4
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM
+    assert verify([path]).chains[0].closed
 
 
-def test_what_was_written_survives_the_death_of_the_process(tmp_path: Path) -> None:
-    path = tmp_path / "a"
+def test_a_log_that_is_forgotten_is_closed_at_exit(path: Path) -> None:
     program = f"""
-import os, signal
 from pathlib import Path
-from tests.audit.test_writer import RECORD, FileSink
-sink = FileSink(Path({str(path)!r}))
-for _ in range(100):
-    sink.write(RECORD)
-os.kill(os.getpid(), signal.SIGKILL)
+from authz.audit.closing import close_at_the_end
+from authz.audit.writer import AuditLog
+log = AuditLog(Path({str(path)!r}))
+close_at_the_end(log)
 """
-    done = subprocess.run([sys.executable, "-c", program], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert seqs(path) == list(range(1, 101))
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert verify([path]).chains[0].closed
 
 
-def test_threads_write_whole_lines_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    with FileSink(path) as sink:
+def test_coroutines_share_their_syncs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs = 0
+    real = os.fdatasync
 
-        def write_many() -> None:
-            for _ in range(200):
-                sink.write(RECORD)
+    def counted(fd: int) -> None:
+        nonlocal syncs
+        syncs += 1
+        time.sleep(0.005)
+        real(fd)
 
-        threads = [threading.Thread(target=write_many) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert seqs(path) == list(range(1, 1601))
+    monkeypatch.setattr(os, "fdatasync", counted)
+
+    async def main(log: AuditLog) -> None:
+        await asyncio.gather(*(log.write_async(record()) for _ in range(500)))
+
+    with AuditLog(path, LogSettings(durability=Durability.SYNCED)) as log:
+        asyncio.run(main(log))
+        assert events(path).count("decision") == 500
+    assert syncs < 50
+
+
+@pytest.mark.parametrize("way", ["thread", "loop"])
+def test_a_sync_that_fails_is_an_error_and_told(path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    with AuditLog(path, LogSettings(durability=Durability.SYNCED, sync_seconds=60)) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", broken)
+            write = log.write if way == "thread" else lambda entry: asyncio.run(log.write_async(entry))
+            with pytest.raises(AuditError, match="cannot be synced"):
+                write(record())
+        log.write(record())
+    assert "audit.unsynced" in events(path)
+    assert verify([path]).sound
+
+
+def test_a_full_queue_drops_and_counts(path: Path) -> None:
+    log = AuditLog(path, LogSettings(durability=Durability.BEST_EFFORT))
+    gate, real = threading.Event(), log.write
+
+    def slow(entry: object) -> None:
+        gate.wait(10)
+        real(entry)  # type: ignore[arg-type]
+
+    log.write = slow  # type: ignore[method-assign,assignment]
+    queue = QueuedLog(log, 10)
+    for _ in range(50):
+        queue.write(record())
+    gate.set()
+    queue.close()
+    with pytest.raises(AuditError, match="is closed"):
+        queue.write(record())
+    report = verify([path])
+    assert report.sound
+    decisions = events(path).count("decision")
+    assert 10 <= decisions <= 12
+    assert report.chains[0].lost == 50 - decisions
+
+
+def test_denials_are_always_recorded_and_omitted_allows_are_counted(path: Path) -> None:
+    rules = [
+        SelectionRule(("/a.B/*",), Detail.COUNTED),
+        SelectionRule(("/a.C/*",), Detail.SAMPLED, one_in=10),
+        SelectionRule(("/a.D/*",), Detail.BRIEF, namespaces=("acme*",)),
+    ]
+    with AuditLog(path, LogSettings(selection=Selection(rules))) as log:
+        for method in ("/a.B/X", "/a.C/X", "/a.D/X"):
+            for _ in range(30):
+                log.write(record(method=method))
+            log.write(record(method=method, allow=False))
+        log.write(record(method="/a.D/X", namespaces=("other",)))
+    found = [line for line in lines(path) if line["event"] == "decision"]
+    count = {m: sum(line["method"] == m for line in found if line["decision"] == "allow") for m in
+             ("/a.B/X", "/a.C/X", "/a.D/X")}  # fmt: skip
+    assert count == {"/a.B/X": 0, "/a.C/X": 3, "/a.D/X": 31}
+    assert sum(line["decision"] != "allow" for line in found) == 3
+    assert verify([path]).chains[0].omitted == 30 + 27
+    brief = [line for line in found if line["method"] == "/a.D/X" and line["truncated"]]
+    assert len(brief) == 30
+    assert brief[0]["sub"] == "user:corp:alice"
+
+
+def test_subjects_can_be_hashed_and_fields_left_out(path: Path) -> None:
+    masking = Masking(b"k" * 32, plain=["machine:*"], hide=["user_agent", "peer_ip"])
+    with AuditLog(path, LogSettings(masking=masking)) as log:
+        log.write(record())
+    line = next(line for line in lines(path) if line["event"] == "decision")
+    assert b"alice" not in path.read_bytes()
+    assert line["sub"].startswith("user:corp:hmac-")
+    assert line["sub"] == masking.subject("user:corp:alice", "corp:")
+    assert (line["user_agent"], line["peer_ip"], line["redacted"]) == (None, None, ["user_agent", "peer_ip", "sub"])
+    assert masking.subject("user:machine:backup-1") == "user:machine:backup-1"
+
+
+def test_a_record_that_cannot_be_masked_is_written_in_its_shortest_form(path: Path) -> None:
+    class Broken(Masking):
+        def apply(self, fields: dict[str, object], prefix: str = "") -> None:
+            raise RuntimeError("broken")
+
+    with AuditLog(path, LogSettings(masking=Broken(b"k" * 32))) as log:
+        log.write(record(audit_id="id1"))
+        log.write(Event(EventName.CONFIG, {"a": "b"}))
+    line = next(line for line in lines(path) if line["event"] == "decision")
+    assert (line["id"], line["decision"], line["redacted"]) == ("id1", "allow", ["*"])
+    assert "sub" not in line
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x1b[2J", "x" * 10_000_000, "<script>", "=cmd()", "\u202e"])
+def test_hostile_text_is_recorded_harmlessly(path: Path, text: str) -> None:
+    with AuditLog(path) as log:
+        log.write(record(method=text, namespaces=(text,), agent=text))
+        log.write(record())
+    assert events(path).count("decision") == 2
+    assert path.stat().st_size < 100_000
+    assert verify([path]).sound
+
+
+def test_an_anchor_is_given_each_checkpoint_and_its_failure_hurts_nobody(path: Path) -> None:
+    kept: list[bytes] = []
+
+    def broken(_: bytes) -> None:
+        raise OSError("gone")
+
+    with AuditLog(path, LogSettings(anchors=(broken, kept.append))) as log:
+        log.write(record())
+    written = [line for line in path.read_bytes().splitlines(keepends=True) if b'"event":"checkpoint"' in line]
+    assert kept == written
+
+
+def test_the_method_of_a_call_that_is_no_text_leaves_a_line(path: Path) -> None:
+    with AuditLog(path) as log:
+        odd = record()
+        object.__setattr__(odd, "call", Call(METHOD, (b"acme",)))  # type: ignore[arg-type]
+        log.write(odd)
+    assert lines(path)[2]["redacted"] == ["*"]

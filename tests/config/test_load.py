@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import authz
-from authz.audit.writer import FileSink
+from authz.audit.writer import AuditLog
 from authz.errors import ConfigError, FileError
 from tests.adapters.orders import configure
 
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_log_in_use_is_refused(config: Path, tmp_path: Path) -> None:
-    with FileSink(tmp_path / "audit.jsonl"), pytest.raises(ConfigError, match="another process writes to it"):
+    with AuditLog(tmp_path / "audit.jsonl"), pytest.raises(ConfigError, match="another process writes to it"):
         authz.load_config(config)
 
 
@@ -82,6 +82,7 @@ def test_the_engine_decides_as_the_file_says(config: Path, tmp_path: Path) -> No
         assert str(decision.rule).startswith(str(engine.policy.revision.path))
         assert not engine.check(authz.Call(METHOD, ("acme", "globex")), [token])
         assert not engine.check(authz.Call(METHOD, ("acme",)), [token, token])
-    records = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    lines = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    records = [line for line in lines if line["event"] == "decision"]
     assert [record["reason"] for record in records] == ["allowed", "no_rule", "credential_repeated"]
     assert records[0]["roles"] == ["writer@acme"]

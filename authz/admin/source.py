@@ -1,0 +1,62 @@
+"""Source: where a bundle is read from: a folder, a revision of a git repository, or a store of revisions."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path, PurePosixPath
+
+from authz.errors import PolicyError
+from authz.policy.load import CATALOGUE, MODEL, MORE_POLICY, POLICY, load_bundle, parse_bundle
+from authz.policy.revision import Revision
+
+
+def open_bundle(where: str) -> Revision:
+    """The bundle that ``where`` names.
+
+    Args:
+        where: a folder; ``REV:FOLDER`` for the folder as it is in a git revision (``HEAD~1:policies/shop``), relative
+            to the current folder; ``STORE@ID`` for a revision of a store by the beginning of its id.
+
+    Raises:
+        PolicyError: there is none, or it cannot be used.
+    """
+    if Path(where).is_dir():
+        return load_bundle(Path(where))
+    revision, colon, folder = where.partition(":")
+    if colon and revision and folder:
+        return _from_git(revision, folder)
+    store, at, beginning = where.rpartition("@")
+    if at and (Path(store) / "revisions").is_dir():
+        found = [each for each in sorted((Path(store) / "revisions").iterdir()) if each.name.startswith(beginning)]
+        if len(found) != 1:
+            raise PolicyError.at(store, f"has {len(found)} revisions whose id begins with `{beginning}`")
+        return load_bundle(found[0])
+    raise PolicyError.at(where, "is no folder", "name a bundle's folder, or REV:FOLDER for one in git")
+
+
+def _from_git(revision: str, folder: str) -> Revision:
+    if revision.startswith("-"):
+        raise PolicyError.at(f"{revision}:{folder}", "is no git revision")
+    path = PurePosixPath(folder)
+    listed = _git("ls-tree", "-r", "--name-only", revision, "--", f"{path}/", where=f"{revision}:{folder}")
+    names = [PurePosixPath(name) for name in listed.decode("utf-8", "replace").splitlines()]
+    wanted = [path / MODEL, path / CATALOGUE, path / POLICY]
+    wanted += sorted(name for name in names if name.parent == path / MORE_POLICY and name.suffix == ".csv")
+    root = Path(f"{revision}:{path}")
+    files: dict[Path, bytes] = {}
+    for name in wanted:
+        if name not in names:
+            raise PolicyError.at(f"{revision}:{name}", "is missing", "a bundle needs it, even if it has nothing to say")
+        files[root / name.relative_to(path)] = _git("show", f"{revision}:./{name}", where=f"{revision}:{name}")
+    return parse_bundle(root, files)
+
+
+def _git(*words: str, where: str) -> bytes:
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, check=False)  # noqa: S603, S607 - no shell
+    except OSError:
+        raise PolicyError.at(where, "cannot be read: there is no git here") from None
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise PolicyError.at(where, f"git cannot read it: {reason[-1] if reason else 'no reason given'}")
+    return done.stdout

@@ -1,0 +1,31 @@
+"""Printable: what a stranger can choose, made fit for a line that people and programs read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+TEXT_LIMIT: Final = 256
+LIST_LIMIT: Final = 64
+_SUBSTITUTE: Final = "\ufffd"
+_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
+
+
+def clean(text: str, limit: int = TEXT_LIMIT) -> str:
+    """``text`` as it may stand in a log: at most ``limit`` characters, each printable (no control, bidi, surrogate)."""
+    if len(text) > limit:
+        text = text[:limit]
+    return text if text.isprintable() else "".join(c if c.isprintable() else _SUBSTITUTE for c in text)
+
+
+def utc(time_ns: int) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    global _second
+    # whole numbers: a float of nanoseconds would round the microseconds
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    known, text = _second
+    if known != seconds:
+        text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+        # one reference is swapped for another, so that no thread sees half of it
+        _second = (seconds, text)
+    return f"{text}.{rest // 1000:06d}Z"

@@ -1,0 +1,224 @@
+"""Tampering: whatever is done to a log before its newest anchored checkpoint is found, and its place named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from authz.audit.chain import HEAD, Link
+from authz.audit.checkpoint import SigningKey, checkpoint
+from authz.audit.settings import LogSettings
+from authz.audit.verify import Kind, VerifyReport, verify
+from authz.audit.writer import AuditLog
+from authz.errors import AuditError
+from tests.audit.logs import record
+
+MUTATIONS = 1000
+CADENCE = 20
+Lines = list[bytes]
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lines, SigningKey, Path]:
+    """A closed log of 100 records with its key and the anchor file that has its checkpoints."""
+    folder = tmp_path_factory.mktemp("sealed")
+    key = SigningKey.generate(folder / "audit.key")
+    kept: list[bytes] = []
+    with AuditLog(
+        folder / "audit.jsonl", LogSettings(key=key, checkpoint_records=CADENCE, anchors=(kept.append,))
+    ) as log:
+        for _ in range(100):
+            log.write(record())
+    (folder / "anchors").write_bytes(b"".join(kept))
+    return (folder / "audit.jsonl").read_bytes().splitlines(keepends=True), key, folder / "anchors"
+
+
+def chained(lines: Lines, start: int = 0, key: SigningKey | None = None) -> Lines:
+    """The lines with numbers and hashes made again from ``start`` on, as a forger would; signed if there is a key."""
+    made = lines[:start]
+    for line in lines[start:]:
+        before = Link.of(made[-1]) if made else Link(HEAD.match(line)[1].decode())  # type: ignore[index]
+        assert before is not None
+        body = line[HEAD.match(line).end() :].rstrip(b"\n")  # type: ignore[union-attr]
+        if key is not None and b'"event":"checkpoint"' in body:
+            sealed = checkpoint(before, key, {"lines": 1})
+            body = sealed[1:]
+        made.append(before.seal(b"{" + body, before.seq + 1))
+    return made
+
+
+def flip(lines: Lines, rng: random.Random) -> Lines:
+    at = rng.randrange(len(lines))
+    line = bytearray(lines[at])
+    line[rng.randrange(len(line))] ^= 1 << rng.randrange(8)
+    return [*lines[:at], bytes(line), *lines[at + 1 :]]
+
+
+def delete(lines: Lines, rng: random.Random) -> Lines:
+    at = rng.randrange(len(lines))
+    return lines[:at] + lines[at + 1 + rng.randrange(3) :]
+
+
+def swap(lines: Lines, rng: random.Random) -> Lines:
+    one, two = rng.sample(range(len(lines)), 2)
+    changed = list(lines)
+    changed[one], changed[two] = changed[two], changed[one]
+    return changed
+
+
+def repeat(lines: Lines, rng: random.Random) -> Lines:
+    at, to = rng.randrange(len(lines)), rng.randrange(len(lines))
+    return [*lines[:to], lines[at], *lines[to:]]
+
+
+def cut(lines: Lines, rng: random.Random) -> Lines:
+    data = b"".join(lines)
+    return data[: rng.randrange(1, len(data))].splitlines(keepends=True)
+
+
+def rewrite(lines: Lines, rng: random.Random) -> Lines:
+    """Another answer in one record, and the whole chain after it computed again; the checkpoints stay."""
+    at = rng.choice([i for i, line in enumerate(lines) if b'"event":"decision"' in line])
+    changed = [*lines[:at], lines[at].replace(b'"decision":"allow"', b'"decision":"deny"'), *lines[at + 1 :]]
+    return chained(changed, at)
+
+
+def strip(lines: Lines, rng: random.Random) -> Lines:
+    """As rewrite, without the checkpoints that would show it."""
+    at = rng.randrange(1, len(lines) // 2)
+    return chained([*lines[:at], *(line for line in lines[at:] if b'"event":"checkpoint"' not in line)], at)
+
+
+def forge(lines: Lines, rng: random.Random) -> Lines:
+    """As rewrite, signed with the forger's own key."""
+    return chained(rewrite(lines, rng), 1, FORGER)
+
+
+def insert(lines: Lines, rng: random.Random) -> Lines:
+    at = rng.randrange(len(lines))
+    return [
+        *lines[:at],
+        rng.choice([b"\n", b"{}\n", b"\xff\x00\n", b"[" * 5000 + b"\n", lines[at][:50] + b"\n"]),
+        *lines[at:],
+    ]
+
+
+FORGER = SigningKey.__new__(SigningKey)
+WAYS: list[Callable[[Lines, random.Random], Lines]] = [flip, delete, swap, repeat, cut, rewrite, strip, forge, insert]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forger(tmp_path_factory: pytest.TempPathFactory) -> None:
+    FORGER.__dict__.update(SigningKey.generate(tmp_path_factory.mktemp("forger") / "key").__dict__)
+
+
+def judge(folder: Path, lines: Lines, key: SigningKey, anchors: Path | None) -> VerifyReport:
+    path = folder / "audit.jsonl"
+    path.write_bytes(b"".join(lines))
+    return verify([path], [key.public], [anchors] if anchors else [], cadence=CADENCE)
+
+
+def test_what_was_not_touched_has_no_finding(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
+    lines, key, anchors = sealed
+    report = judge(tmp_path, lines, key, anchors)
+    assert not report.findings
+    assert report.chains[0].sealed == report.chains[0].anchored == len(lines)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_mutation_is_found(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path, way: Callable[[Lines, random.Random], Lines]
+) -> None:
+    lines, key, anchors = sealed
+    rng = random.Random(way.__name__)
+    for number in range(MUTATIONS // len(WAYS) + 1):
+        changed = way(lines, rng)
+        if changed == lines:
+            continue
+        report = judge(tmp_path, changed, key, anchors)
+        assert report.damage, f"{way.__name__} {number}"
+        assert all(str(finding) for finding in report.damage)
+
+
+def test_a_chain_that_its_owner_made_anew_passes_only_without_the_anchors(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path
+) -> None:
+    lines, key, anchors = sealed
+    forged = chained(rewrite(lines, random.Random(1)), 1, key)
+    assert Kind.ANCHOR in {finding.kind for finding in judge(tmp_path, forged, key, anchors).damage}
+    assert not judge(tmp_path, forged, key, None).damage
+
+
+def test_a_log_that_is_gone_is_found_by_its_anchors(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
+    report = verify([tmp_path], [], [sealed[2]])
+    assert [finding.kind for finding in report.damage] == [Kind.ANCHOR]
+
+
+def test_the_finding_names_file_line_and_number(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
+    lines, key, _ = sealed
+    changed = [*lines[:10], lines[10].replace(b'"decision":"allow"', b'"decision":"deny"'), *lines[11:]]
+    finding = judge(tmp_path, changed, key, None).damage[0]
+    assert (finding.kind, finding.line, finding.seq) == (Kind.CHANGED, 12, 12)
+    assert "line 11 is not what it was when line 12 was written" in str(finding)
+
+
+def test_verification_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    settings = LogSettings(checkpoint_records=CADENCE, rotate_bytes=10**9)
+    with AuditLog(path, settings) as log:
+        for _ in range(50):
+            log.write(record())
+    first = verify([path], cadence=CADENCE)
+    with AuditLog(path, settings) as log:
+        for _ in range(50):
+            log.write(record())
+    second = verify([path], cadence=CADENCE, state=first.state)
+    assert second.sound, second.damage
+    assert second.chains[0].lines < 70
+    assert second.chains[0].last == verify([path], cadence=CADENCE).chains[0].last
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-5], *lines[-4:]]))
+    assert not verify([path], cadence=CADENCE, state=first.state).sound
+    path.write_bytes(b"".join(lines[:5]))
+    assert not verify([path], cadence=CADENCE, state=first.state).sound
+
+
+def test_logs_of_several_hosts_in_one_folder(tmp_path: Path) -> None:
+    for host in ("one", "two"):
+        (tmp_path / host).mkdir()
+        with AuditLog(tmp_path / host / "audit.jsonl") as log:
+            log.write(record())
+    (tmp_path / "notes.jsonl").write_text('{"not": "a log"}\n')
+    (tmp_path / "empty.jsonl").touch()
+    report = verify([tmp_path])
+    assert len(report.chains) == 2
+    assert [(finding.kind, Path(finding.path).name) for finding in report.damage] == [(Kind.UNREADABLE, "notes.jsonl")]
+
+
+def test_a_copy_of_a_segment_is_found(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
+    lines, key, _ = sealed
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_bytes(b"".join(lines))
+    assert Kind.REPEATED in {finding.kind for finding in verify([tmp_path], [key.public], cadence=CADENCE).damage}
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match="there is no such file"):
+        verify([tmp_path / "absent"])
+    (tmp_path / "anchors").write_text("x\n")
+    with pytest.raises(AuditError, match="holds no checkpoint"):
+        verify([tmp_path], [], [tmp_path / "anchors"])
+    with pytest.raises(AuditError, match="cannot be read"):
+        verify([tmp_path], [], [tmp_path / "absent"])
+
+
+def test_anyone_can_check_the_chain_with_sha256sum(sealed: tuple[Lines, SigningKey, Path]) -> None:
+    lines = sealed[0]
+    for before, line in pairwise(lines):
+        assert json.loads(line)["prev"] == hashlib.sha256(before).hexdigest()
