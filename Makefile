@@ -1,12 +1,13 @@
 # make demo   a protected server, ten callers, one table        make test    every test
 # make check  ruff, mypy --strict, the import contract          make bench   the benchmarks, written to benchmarks/results/
+# make demo-temporal  a real Temporal server behind the proxy, and the real SDK
 # make proto  the example's generated code, again
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check bench proto clean
+.PHONY: demo demo-temporal test check bench proto clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -18,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@$(BIN)/python -m examples.orders.demo
+
+demo-temporal: $(STAMP)
+	@$(BIN)/python -m examples.temporal.demo
 
 test: $(STAMP)
 	$(BIN)/coverage run -m pytest

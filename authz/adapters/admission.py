@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from authz.adapters.namespaces import read_namespaces
+from authz.adapters.namespaces import Namespaces, read_namespaces
 from authz.call import ApiMethod, Call, Scope
 from authz.credentials import ClientCertificate, Credentials, MalformedCredential, from_metadata
 from authz.decision.base import Decision
@@ -99,6 +99,11 @@ class Admission:
         """Whether the namespaces of the call are in its messages."""
         return needs_message(self._api)
 
+    @property
+    def admitted(self) -> frozenset[str | None]:
+        """The namespaces in which the RPC was allowed so far."""
+        return self._admitted
+
     def refuse_unproven(self) -> Decision | None:
         """The denial, if the caller is not proven, before any message is waited for."""
         return self._engine.refuse_unproven(self._call((), None), self._credentials)
@@ -157,15 +162,8 @@ class Admission:
         unreadable: str | None = None
         if api.namespaces or api.opaque:
             named, unreadable = ((None,), None) if message is None else read_namespaces(api, message)
-        if api.metadata:
-            values = [value for key, value in self._metadata if key == api.metadata]
-            if len(values) > 1:
-                unreadable = f"the metadata has {len(values)} entries `{api.metadata}`"
-            else:
-                named += tuple(str(value) or None for value in values) or (None,)
-        if api.constant:
-            named += (api.constant,)
-        return self._call(named, unreadable)
+        elsewhere, twice = named_elsewhere(api, self._metadata)
+        return self._call(named + elsewhere, unreadable or twice)
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
         return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span)
@@ -178,6 +176,17 @@ class Admission:
             ends = [e.expires_at for e in (principal, claims) if e is not None and e.expires_at is not None]
             self._ends = min(ends, default=math.inf)
         return decision
+
+
+def named_elsewhere(api: ApiMethod, metadata: Iterable[tuple[str, str | bytes]]) -> Namespaces:
+    """The namespaces that a call names outside of its messages: in its metadata, and by the method itself."""
+    named: tuple[str | None, ...] = ()
+    if api.metadata:
+        values = [value for key, value in metadata if key == api.metadata]
+        if len(values) > 1:
+            return (), f"the metadata has {len(values)} entries `{api.metadata}`"
+        named = tuple(str(value) or None for value in values) or (None,)
+    return (*named, api.constant) if api.constant else named, None
 
 
 def read_credentials(engine: Engine, metadata: Metadata, context: Context) -> Credentials:

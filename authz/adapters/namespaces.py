@@ -38,6 +38,13 @@ _NONE_NAMED: Final[Namespaces] = ((None,), None)
 _ANY: Final = "google.protobuf.Any"
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What stands in for a request that is no message of its type. ``why`` is for operators; the call is denied."""
+
+    why: str
+
+
 def read_namespaces(method: ApiMethod, message: object) -> Namespaces:
     """Every namespace that a request names, as :class:`authz.call.Call` wants them.
 
@@ -91,6 +98,8 @@ def _refuser(why: str) -> _Reader:
 
 
 def _compile(kind: type, method: ApiMethod) -> _Reader:
+    if kind is Unreadable:
+        return lambda message: ((), message.why)
     if not method.namespaces and not method.opaque:
         return lambda _: _NONE_NAMED
     descriptor = _descriptor(kind)

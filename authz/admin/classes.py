@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _LETTERS: Final = string.ascii_lowercase + string.digits + "_" + string.ascii_uppercase + "-."
+_NEXT: Final[tuple[str, ...]] = ("", *_LETTERS)
 _ENDINGS: Final = ("example", "other", "any")
 
 
@@ -66,9 +67,9 @@ def _fresh(start: str, fits: Callable[[str, str], bool]) -> str | None:
     for ending in _ENDINGS:
         if fits(start + ending, start):
             return start + ending
-    waiting = [start]
+    waiting: list[str] = [start]
     for text in waiting:
-        for letter in ("", *_LETTERS):
+        for letter in _NEXT:
             if fits(text + letter, start):
                 return text + letter
         if len(waiting) < 4096 and len(text) < 255:

@@ -22,6 +22,7 @@ GROUPS: Final = {
     "policy": "check, test, explain and compare policy bundles",
     "token": "look into tokens, and make some for tests",
     "serve": "answer for servers in any language",
+    "api": "find out what an API is made of",
     "audit": "verify, search and report on audit logs",
 }
 """What each group is for; a group whose module is not there is not offered."""

@@ -1,0 +1,66 @@
+"""Routes: which method of the API catalogue a plain HTTP request is, and which namespace its path or header names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from authz.config.serve import Route
+
+_NAMESPACE: Final = "{namespace}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """A request that has a route.
+
+    Attributes:
+        method: gRPC full method.
+        namespace: what the path names; None if it names none.
+        header: the header to look at instead; empty: none.
+    """
+
+    method: str
+    namespace: str | None
+    header: str
+
+
+class Routes:
+    """Finds the route of a request. A path has to match in every segment, as it is written; the first route wins."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes: dict[tuple[str, int], list[tuple[list[str], Route]]] = {}
+        for route in routes:
+            segments = route.path.split("/")[1:]
+            self._routes.setdefault((route.verb, len(segments)), []).append((segments, route))
+
+    def find(self, verb: str, path: str) -> Matched | None:
+        """The route of a request; None if there is none, or if servers could disagree about what the path means."""
+        given = path.partition("?")[0].split("/")[1:]
+        for segments, route in self._routes.get((verb, len(given)), ()):
+            namespace: str | None = None
+            for wanted, segment in zip(segments, given, strict=True):
+                if not wanted.startswith("{"):
+                    if segment != wanted:
+                        break
+                    continue
+                value = _decoded(segment)
+                if value is None:
+                    return None
+                if wanted == _NAMESPACE:
+                    namespace = value
+            else:
+                return Matched(route.method, namespace, route.header)
+        return None
+
+
+def _decoded(segment: str) -> str | None:
+    """A segment without its percent-encoding; None where it is empty, a step (``..``), or hides a separator."""
+    try:
+        text = unquote_to_bytes(segment).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    stepping = text in ("", ".", "..") or any(c in text for c in "/\\;%?#")
+    return None if stepping or not text.isprintable() else text

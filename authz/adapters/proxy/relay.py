@@ -1,0 +1,253 @@
+"""Relay: one RPC, from the client to the server behind and back: decided first, then passed on as it came."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any, Final, NoReturn
+
+import grpc
+from grpc._cython import cygrpc
+
+from authz.adapters.admission import Admission
+from authz.adapters.answer import AUDIT_ID_KEY, answer
+from authz.adapters.messages import Messages, RequestType
+from authz.adapters.namespaces import Unreadable
+from authz.adapters.ongoing import NeverEnded, OngoingOnLoop, Stay
+from authz.adapters.outgoing import Outgoing
+from authz.adapters.proxy.upstream import Channels
+from authz.decision.base import Decision
+from authz.enforcement import Recheck
+from authz.engine import Engine
+
+_log = logging.getLogger("authz")
+_EOF: Final = grpc.aio.EOF
+_FROM_PEER: Final = "received from peer"
+_NOT_DESCRIBED: Final = Unreadable("no descriptor set describes the method")
+
+
+class Relay(grpc.GenericRpcHandler):
+    """Handles every method of every service by passing it on, after ``engine`` has allowed it.
+
+    A method of which the descriptor sets say that it has one request and one reply takes a short way; every other is
+    passed on message by message, in both directions at once. Each message of a request stream is decided before it is
+    passed on. When the caller's credential ends, so does its call.
+
+    Args:
+        engine: who decides.
+        messages: the requests of the API behind.
+        channels: the connections to it.
+        outgoing: the metadata to send to it.
+    """
+
+    def __init__(self, engine: Engine, messages: Messages, channels: Channels, outgoing: Outgoing) -> None:
+        self._engine = engine
+        self._messages = messages
+        self._channels = channels
+        self._outgoing = outgoing
+        self._handlers: dict[str, Any] = {}
+        enforcement = engine.enforcement
+        self._ongoing = OngoingOnLoop(enforcement.interval) if enforcement.recheck is Recheck.AT_ONCE else None
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The handler for one RPC. See :class:`grpc.GenericRpcHandler`."""
+        method = handler_call_details.method
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = self._handler(method)
+            if method in self._messages.methods:
+                self._handlers[method] = handler
+        return handler
+
+    def _handler(self, method: str) -> Any:
+        kind = self._messages.find(method)
+        if kind is not None and not kind.client_streaming and not kind.server_streaming:
+
+            async def unary(request: bytes, context: Any) -> Any:
+                return await _guarded(context, self._unary(method, kind, request, context))
+
+            return grpc.unary_unary_rpc_method_handler(unary)
+
+        async def stream(_: Any, context: Any) -> None:
+            await _guarded(context, self._stream(method, kind, context))
+
+        return grpc.stream_stream_rpc_method_handler(stream)
+
+    async def _unary(self, method: str, kind: RequestType, request: bytes, context: Any) -> bytes:
+        admission = Admission(self._engine, method, context)
+        decision = admission.decide(kind.read(request) if admission.needs_message else None)
+        if not decision:
+            await self._refuse(decision, context)
+        call = await self._call(self._channels.unary(method), decision, admission, context, request)
+        passing = self._enter(_Passing(admission, kind, context, call))
+        try:
+            initial = await call.initial_metadata()
+            if initial:
+                await context.send_initial_metadata(tuple(initial))
+            reply: bytes = await call
+            trailers = await call.trailing_metadata()
+        except asyncio.CancelledError:
+            call.cancel()
+            if passing.refused is None:
+                raise
+        except grpc.RpcError as error:
+            if passing.refused is None:
+                why = error.debug_error_string()
+                await _abort(context, decision, error.code(), error.details(), error.trailing_metadata(), why)
+        finally:
+            passing.stay.leave()
+        if passing.refused is not None:
+            await self._refuse(passing.refused, context)
+        context.set_trailing_metadata(_trailers(trailers, decision))
+        return reply
+
+    async def _stream(self, method: str, kind: RequestType | None, context: Any) -> None:
+        admission = Admission(self._engine, method, context)
+        first = None
+        if admission.needs_message:
+            unproven = admission.refuse_unproven()
+            if unproven is not None:
+                await self._refuse(unproven, context)
+            first = await context.read()
+        decision = admission.decide(None if first in (None, _EOF) else _read(kind, first))
+        if not decision:
+            await self._refuse(decision, context)
+        call = await self._call(self._channels.stream(method), decision, admission, context)
+        passing = self._enter(_Passing(admission, kind, context, call))
+        requests = asyncio.create_task(passing.requests(first))
+        try:
+            initial = await call.initial_metadata()
+            await context.send_initial_metadata(tuple(initial or ()))
+            while (message := await call.read()) is not _EOF and passing.may_go_on():
+                await context.write(message)
+            code, trailers = await call.code(), await call.trailing_metadata()
+            if code is not grpc.StatusCode.OK:
+                details, why = await call.details(), await call.debug_error_string()
+        except grpc.RpcError as error:
+            code, trailers = error.code(), error.trailing_metadata()
+            details, why = error.details(), error.debug_error_string()
+        except asyncio.CancelledError:
+            if passing.refused is None:
+                raise
+        finally:
+            passing.stay.leave()
+            requests.cancel()
+            call.cancel()
+        if passing.refused is not None:
+            await self._refuse(passing.refused, context)
+        if code is not grpc.StatusCode.OK:
+            await _abort(context, decision, code, details, trailers, why)
+        context.set_trailing_metadata(_trailers(trailers, decision))
+
+    async def _call(self, make: Any, decision: Decision, admission: Admission, context: Any, *request: bytes) -> Any:
+        try:
+            metadata = self._outgoing.make(context.invocation_metadata() or (), decision, admission.admitted)
+        except ValueError as exc:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
+        return make(*request, timeout=context.time_remaining(), metadata=tuple(metadata))
+
+    def _enter(self, passing: _Passing) -> _Passing:
+        if self._ongoing is not None:
+            passing.stay = self._ongoing.enter(passing.admission, passing.refuse)
+        return passing
+
+    async def _refuse(self, decision: Decision, context: Any) -> NoReturn:
+        """End the call with the answer to ``decision``."""
+        told = answer(decision, show_reasons=self._engine.enforcement.show_reasons)
+        await context.abort(told.code, told.text, told.trailers)
+        raise AssertionError("abort returned")  # pragma: no cover
+
+
+class _Passing:
+    """A call on its way: the client's messages, each decided, and whether the call may go on.
+
+    Attributes:
+        refused: the denial, once there is one; the call to the server behind is cancelled then.
+        stay: of the call among those under way.
+    """
+
+    def __init__(self, admission: Admission, kind: RequestType | None, context: Any, call: Any) -> None:
+        self.admission = admission
+        self._kind = kind
+        self._context = context
+        self._call = call
+        self.refused: Decision | None = None
+        self.stay: Stay = NeverEnded()
+
+    async def requests(self, message: Any) -> None:
+        """Pass the client's messages on, the first being ``message``; None: it is not read yet, and need not be."""
+        needed = self.admission.needs_message
+        try:
+            await self._call.wait_for_connection()
+            if message is None:
+                message = await self._context.read()
+            while message is not _EOF:
+                await self._write(message)
+                message = await self._context.read()
+                if message is not _EOF:
+                    refused = (
+                        self.admission.refuse_next(_read(self._kind, message))
+                        if needed
+                        else self.admission.refuse_now()
+                    )
+                    if refused is not None:
+                        self.refuse(refused)
+                        return
+            await self._call.done_writing()
+        except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError, cygrpc.InternalError):
+            return  # the server has answered and hears no more: its status is on its way to the client
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            _log.exception("the requests of a call could not be passed on")
+            self._call.cancel()
+
+    async def _write(self, message: bytes) -> None:
+        # `call.write` would put an error of its own in the place of the status that the server has ended the call with
+        await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001 - there is no public way
+
+    def may_go_on(self) -> bool:
+        """Whether a reply may be passed on: the credential has not ended, and no new policy takes the call back."""
+        if self.refused is None:
+            refused = self.admission.refuse_now()
+            if refused is not None:
+                self.refuse(refused)
+        return self.refused is None
+
+    def refuse(self, decision: Decision) -> None:
+        """End the call, with ``decision`` as the reason."""
+        self.refused = decision
+        self._call.cancel()
+
+
+def _read(kind: RequestType | None, data: bytes) -> object:
+    return _NOT_DESCRIBED if kind is None else kind.read(data)
+
+
+async def _guarded(context: Any, work: Awaitable[Any]) -> Any:
+    """Run ``work``: what nobody foresaw becomes INTERNAL, and its text stays in the log."""
+    try:
+        return await work
+    except (grpc.aio.AbortError, asyncio.CancelledError):
+        raise
+    except Exception:
+        _log.exception("a call could not be passed on")
+        return await context.abort(grpc.StatusCode.INTERNAL, "the call could not be passed on")
+
+
+async def _abort(
+    context: Any, decision: Decision, code: Any, details: str | None, trailers: Any, why: str | None
+) -> NoReturn:
+    """End the call with the status of the server behind, or of the way to it."""
+    if _FROM_PEER not in (why or "") and code is grpc.StatusCode.UNAVAILABLE:
+        # the library's own words name addresses that are not the client's business
+        _log.warning("the server behind is not available (audit id %s): %s", decision.audit_id, details)
+        details = f"the server behind is not available (audit id {decision.audit_id})"
+    await context.abort(code, details or "", _trailers(trailers, decision))
+    raise AssertionError("abort returned")  # pragma: no cover
+
+
+def _trailers(trailers: Any, decision: Decision) -> tuple[tuple[str, str | bytes], ...]:
+    passed = [(key, value) for key, value in trailers or () if key != AUDIT_ID_KEY]
+    return (*passed, (AUDIT_ID_KEY, decision.audit_id))

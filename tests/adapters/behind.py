@@ -1,0 +1,202 @@
+"""A proxy in front of a server that knows nothing of authorization, each in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2
+
+import authz
+from authz.adapters.proxy import ProxyServer
+from authz.config.serve import load_serve
+from examples.orders import orders_pb2 as pb
+from examples.orders.keys import Keys
+from tests.adapters.orders import configure, records
+
+SERVICE = "example.orders.v1.Orders"
+UNARY, RESPONSES, REQUESTS, BOTH = "GetOrder", "ListOrders", "ImportOrders", "TrackOrders"
+Message = pb.TrackOrdersRequest  # the same fields as the other requests: namespace = 1, id = 2
+
+
+def write_descriptors(path: Path, *files: Any) -> Path:
+    """The descriptor set of the orders API (or of ``files``) with its imports, in the file ``path``."""
+    found = descriptor_pb2.FileDescriptorSet()
+    waiting = list(files or (pb.DESCRIPTOR,))
+    seen: set[str] = set()
+    while waiting:
+        file = waiting.pop()
+        if file.name not in seen:
+            seen.add(file.name)
+            file.CopyToProto(found.file.add())
+            waiting += list(file.dependencies)
+    path.write_bytes(found.SerializeToString())
+    return path
+
+
+@contextmanager
+def on_a_loop(
+    start: Callable[[], Coroutine[Any, Any, Any]], stop: Callable[[], Coroutine[Any, Any, Any]]
+) -> Iterator[Any]:
+    """Run ``start`` on an event loop in a thread, and ``stop`` at the end of the block: what ``start`` gave."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
+
+
+@dataclass
+class Heard:
+    """What the server behind was sent."""
+
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    remaining: list[float | None] = field(default_factory=list)
+
+    def clear(self) -> None:
+        self.metadata.clear()
+        self.messages.clear()
+        self.cancelled.clear()
+        self.remaining.clear()
+
+
+class Echo(grpc.GenericRpcHandler):
+    """Any method: as many replies as requests, byte for byte; or what the request's `x-behave` asks for."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        if dict(details.invocation_metadata).get("x-behave") == "missing":
+            return None
+
+        async def behave(_: Any, context: Any) -> None:
+            metadata = tuple(context.invocation_metadata() or ())
+            asked = dict(metadata)
+            self.heard.metadata.append(asked)
+            self.heard.remaining.append(context.time_remaining())
+            await context.send_initial_metadata((("x-initial", "first"), ("x-initial-bin", b"\x00\xff")))
+            context.set_trailing_metadata((("x-trailer", "last"), ("x-trailer-bin", b"\x01\xfe")))
+            wanted = asked.get("x-behave", "")
+            try:
+                if wanted == "hang":
+                    await asyncio.sleep(60)
+                if wanted == "abort":
+                    details_bin = (("grpc-status-details-bin", b"\x08\x05"), ("x-why", "because"))
+                    await context.abort(grpc.StatusCode.NOT_FOUND, "no ördér 100%", details_bin)
+                if wanted == "crash":
+                    raise ValueError("a secret")
+                if wanted.startswith("flood"):
+                    await context.read()
+                    for _number in range(int(wanted.split("-")[1])):
+                        await context.write(b"x" * 65_536)
+                    return
+                count = 0
+                while (message := await context.read()) is not grpc.aio.EOF:
+                    self.heard.messages.append(message)
+                    count += 1
+                    if details.method.endswith(REQUESTS):
+                        continue
+                    await context.write(message)
+                    if wanted == "abort-midway":
+                        await context.abort(grpc.StatusCode.ABORTED, "midway")
+                if details.method.endswith(REQUESTS):
+                    await context.write(pb.Order(id=str(count)).SerializeToString())
+            except asyncio.CancelledError:
+                self.heard.cancelled.set()
+                raise
+
+        return grpc.stream_stream_rpc_method_handler(behave)
+
+
+@contextmanager
+def server_behind(handler: Any, port: int = 0, credentials: Any = None) -> Iterator[int]:
+    """A `grpc.aio` server with ``handler``: its port."""
+    made: list[Any] = []
+
+    async def start() -> int:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
+        server.add_generic_rpc_handlers((handler,))
+        address = f"127.0.0.1:{port}"
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        await server.start()
+        made.append(server)
+        return int(bound)
+
+    async def stop() -> None:
+        await made[0].stop(None)
+
+    with on_a_loop(start, stop) as bound:
+        yield bound
+
+
+@dataclass
+class Front:
+    """A running proxy.
+
+    Attributes:
+        ports: one for each listener.
+    """
+
+    ports: list[int]
+    keys: Keys
+    folder: Path
+    heard: Heard
+    server: ProxyServer
+
+    def channel(self, **options: Any) -> Any:
+        return grpc.insecure_channel(f"127.0.0.1:{self.ports[0]}", **options)
+
+    def token(self, **claims: Any) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self.keys.rsa.mint(**claims)}")]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return records(self.folder)
+
+
+SETTINGS = """
+serve:
+  proxy:
+    listen: [{{address: "127.0.0.1:0", plaintext: true}}]
+    upstream: {{address: "127.0.0.1:{port}", plaintext: true}}
+    descriptors: [orders.binpb]
+    strip: [x-user, x-team-*]
+    forward: {{principal: x-authz-principal, roles: x-authz-roles}}
+"""
+
+
+@contextmanager
+def proxy(folder: Path, port: int, heard: Heard, settings: str = SETTINGS) -> Iterator[Front]:
+    """A proxy with the example's configuration and ``settings``, in front of ``port``."""
+    config, keys = configure(folder)
+    write_descriptors(folder / "orders.binpb")
+    config.write_text(config.read_text() + settings.format(port=port))
+    found = load_serve(config).proxy
+    assert found is not None
+    with authz.load_config(config) as engine:
+        server = ProxyServer(engine, found)
+        with on_a_loop(server.start, lambda: server.stop(0)) as ports:
+            yield Front(ports, keys, folder, heard, server)
+
+
+@contextmanager
+def echo_behind_proxy(folder: Path, settings: str = SETTINGS) -> Iterator[Front]:
+    """The echo server with a proxy in front."""
+    heard = Heard()
+    with ExitStack() as stack:
+        port = stack.enter_context(server_behind(Echo(heard)))
+        yield stack.enter_context(proxy(folder, port, heard, settings))
