@@ -110,8 +110,8 @@ class Engine:
         self._policy = policy
         self._sink = sink
         self._observers = tuple(observers)
-        self._failure_limit = failure_limit
         self._write_async = getattr(sink, "write_async", None)
+        self._failure_limit = failure_limit
         self.enforcement = enforcement or Enforcement()
         self.reads_certificates = authentication.reads_certificates
         authentication.start()

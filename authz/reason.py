@@ -36,6 +36,7 @@ class Reason(StrEnum):
     CREDENTIAL_MISSING = "credential_missing", "UNAUTHENTICATED"
     CREDENTIAL_MALFORMED = "credential_malformed", "UNAUTHENTICATED"
     CREDENTIAL_REPEATED = "credential_repeated", "UNAUTHENTICATED"
+    CREDENTIAL_FORWARDER_UNKNOWN = "credential_forwarder_unknown", "UNAUTHENTICATED"
     CREDENTIAL_REVOKED = "credential_revoked", "UNAUTHENTICATED"
     CREDENTIAL_EXPIRED = "credential_expired", "UNAUTHENTICATED"
     CREDENTIAL_UNSUPPORTED = "credential_unsupported", "UNAUTHENTICATED"

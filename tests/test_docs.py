@@ -22,10 +22,14 @@ import grpc
 import pytest
 
 import authz
+from authz import document
 from authz.admin.test import run_tests
+from authz.config.authn import read_authn
 from authz.config.plugins import METHODS
+from authz.errors import ConfigError
 from authz.policy.load import load_bundle
 from examples.orders.keys import make_keys
+from tests.docs_serving import SERVING
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -135,6 +139,13 @@ def run_plugins(body: str, folder: Path) -> None:
     assert '"reason":"credential_missing"' in done.stdout, done.stderr
 
 
+def run_authn(body: str, folder: Path) -> None:
+    """The section is read, and nothing that it names is asked for keys."""
+    (folder / "keys" / "revoked.txt").write_text("subject corp mallory\n")
+    (folder / "authz.yaml").write_text(body)
+    read_authn(document.load(folder / "authz.yaml", ConfigError).section("authn"))
+
+
 def run_metrics(body: str, folder: Path) -> None:
     """In a process of its own, since a process has one provider; on a port that is free."""
     (folder / "authz.yaml").write_text(README_CONFIG + "telemetry: {}\n")
@@ -196,6 +207,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("python", "metrics.py"): run_metrics,
     ("yaml", "authz.yaml"): run_config,
     ("yaml", "authz.yaml authn.failure_limit"): run_in_authn,
+    ("yaml", "authz.yaml authn"): run_authn,
     ("yaml", "authz.yaml policy"): run_section,
     ("yaml", "authz.yaml with plugins"): run_plugins,
     ("toml", "pyproject.toml"): run_entry_points,
@@ -206,6 +218,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("yaml", "tests.yaml"): run_tests_of_default,
     ("json", "audit record"): run_record,
     ("text", None): run_text,
+    **SERVING,
 }
 
 

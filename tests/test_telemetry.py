@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,6 +200,24 @@ def test_two_engines_share_the_instruments_and_add_up(
     assert points(reader, "authz.decisions") == {("no_opinion", "no_rule", "/shop.Orders/Get"): 2}
     assert points(reader, "authz.policy.info") == {(policy.revision.id,): 1}
     assert not caplog.records
+
+
+def test_what_a_closed_engine_has_counted_remains_and_nothing_else_of_it(
+    reader: InMemoryMetricReader, provider: MeterProvider, policy: Policy
+) -> None:
+    gone = []
+    for _ in range(3):
+        engine, observer = watched(Rooms(), policy, provider=provider)
+        engine.check(GET)
+        engine.close()
+        engine.close()
+        gone.append(weakref.ref(observer))
+    del engine, observer
+    gc.collect()
+    assert [each() for each in gone] == [None] * 3
+    last, _ = watched(Rooms(), policy, provider=provider)
+    last.check(GET)
+    assert points(reader, "authz.decisions") == {("no_opinion", "no_rule", "/shop.Orders/Get"): 4}
 
 
 def test_the_current_span_has_the_decision(provider: MeterProvider, policy: Policy) -> None:

@@ -1,6 +1,6 @@
 """Worker: one process of `authz serve`: it serves until its supervisor says so, or is gone.
 
-Started as ``python -m authz.adapters.worker WHAT CONFIG NUMBER [ADDRESS ...]``. It writes one line, ``ready``, to
+Started as ``python -m authz.adapters.worker WHAT CONFIG [ADDRESS ...]``. It writes one line, ``ready``, to
 standard output when it serves, and drains when it gets SIGTERM or when its standard input ends.
 """
 
@@ -108,10 +108,10 @@ def _heard(stop: asyncio.Event) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Serve; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    what, path, number, *addresses = arguments
+    what, path, *addresses = arguments
     try:
         settings = at_addresses(what, load_serve(path), addresses)
-        with load_config(path, writer=f"worker-{number}") as engine:
+        with load_config(path) as engine:
             asyncio.run(_work(what, engine, settings))
     except AuthzError as exc:
         print(exc, file=sys.stderr)  # noqa: T201 - the operator reads it

@@ -80,7 +80,7 @@ class Workers:
         started_before = False
         while not self._ending.is_set():
             began = time.monotonic()
-            ready = await self._live(number, first=not started_before)
+            ready = await self._live(first=not started_before)
             if self._ending.is_set():
                 return
             started_before = started_before or ready
@@ -90,10 +90,10 @@ class Workers:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), wait or 0.001)
 
-    async def _live(self, number: int, *, first: bool) -> bool:
+    async def _live(self, *, first: bool) -> bool:
         """One life of a worker; whether it came to serve."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "authz.adapters.worker", self._what, str(self._config), str(number), *self._addresses,
+            sys.executable, "-m", "authz.adapters.worker", self._what, str(self._config), *self._addresses,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         assert process.stdout is not None

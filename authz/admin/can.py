@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from authz.admin.caller import NOBODY
 from authz.admin.reach import Beyond, Reach
 from authz.call import ApiMethod, Call, Scope
 from authz.claims.base import Claims
@@ -89,7 +90,7 @@ def can(revision: Revision, claims: Claims, namespace: str, method: str, now: fl
 def _smallest(revision: Revision, subjects: Sequence[str], where: str | None, method: str, entry: ApiMethod) -> str:
     """A rule for this caller, this namespace and this method alone, as the bundle's model wants it."""
     values = request_values(where, method, entry)
-    values["sub"] = next((each for each in subjects if "@" not in each), subjects[0])
+    values["sub"] = next((each for each in subjects if each != f"user:{NOBODY}"), subjects[0])
     values |= {"eft": "allow"}
     model = read_model(revision.model, str(revision.path))
     return ", ".join(("p", *(values.get(name, NEVER if name == "until" else "*") for name in model.policies["p"])))

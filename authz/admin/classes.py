@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _LETTERS: Final = string.ascii_lowercase + string.digits + "_" + string.ascii_uppercase + "-."
-_NEXT: Final[tuple[str, ...]] = ("", *_LETTERS)
+_TAILS: Final[tuple[str, ...]] = ("", *_LETTERS)
 _ENDINGS: Final = ("example", "other", "any")
 
 
@@ -69,7 +69,7 @@ def _fresh(start: str, fits: Callable[[str, str], bool]) -> str | None:
             return start + ending
     waiting: list[str] = [start]
     for text in waiting:
-        for letter in _NEXT:
+        for letter in _TAILS:
             if fits(text + letter, start):
                 return text + letter
         if len(waiting) < 4096 and len(text) < 255:

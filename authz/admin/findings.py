@@ -122,10 +122,12 @@ def with_lines(findings: Iterable[Finding], texts: Mapping[str, str]) -> list[Fi
     found = {}
     for each in findings:
         lines = split.get(each.place.path, [])
-        number = each.place.line
+        # what ends too early is told of the line that would have followed
+        number = min(each.place.line, len(lines)) if lines else each.place.line
+        place = each.place if number == each.place.line else Place(each.place.path, number, 1)
         line = lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
-        found[each.code, each.place, each.message] = Finding(
-            each.code, each.severity, each.place, each.message, each.remedy, line, each.waived
+        found[each.code, place, each.message] = Finding(
+            each.code, each.severity, place, each.message, each.remedy, line, each.waived
         )
     last = len(files)
     return sorted(found.values(), key=lambda f: (files.get(f.place.path, last), f.place.line, f.place.column, f.code))

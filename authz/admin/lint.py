@@ -129,7 +129,7 @@ class Lint:
                 for other in cell.get(name, ()) if name in names else ():
                     if other == rule or reach.effects[other] != effect or reach.ends(other) < reach.ends(rule):
                         continue
-                    if reach.key_of(other) == reach.key_of(rule) and other > rule:
+                    if other > rule and self._alike(other, rule):
                         continue
                     line = reach.line(other)
                     yield self._at(
@@ -139,6 +139,12 @@ class Lint:
                         "remove it, or keep it with a waiver if it is there for the reader",
                     )
                     return
+
+    def _alike(self, one: int, other: int) -> bool:
+        """Whether two rules are about the same calls, however they say it: the later one is the one too many."""
+        (way, key, subject), (way2, key2, subject2) = self._reach.key_of(one), self._reach.key_of(other)
+        same = self._masks.get(key) == self._masks.get(key2) and self._spaces_of.get(way) == self._spaces_of.get(way2)
+        return same and subject == subject2 and self._reach.ends(one) == self._reach.ends(other)
 
     def _dead(self, rule: int) -> Finding:
         reach = self._reach

@@ -21,8 +21,9 @@ from authz.authn.background import Background
 from authz.authn.base import ANONYMOUS, Authenticator, Principal
 from authz.authn.certificate import read_certificates
 from authz.authn.fetched_keys import FetchedKeys, KeyStatus
+from authz.authn.forwarded import read_forwarded
 from authz.authn.memory import Memory
-from authz.credentials import BearerToken, ClientCertificate, Credential, Credentials
+from authz.credentials import BearerToken, ClientCertificate, Credential, Credentials, ForwardedCertificate
 from authz.errors import AuthenticationError
 from authz.reason import Reason
 
@@ -52,6 +53,9 @@ class Authentication:
         certificates: proves client certificates; None: a certificate is no credential (a mesh shows one for itself).
         combine: the rule for both; needed exactly if both are given.
         anonymous: gRPC full methods that a caller who shows nothing at all may call.
+        forwarders: ids of the principals who may forward the certificates of their own callers, e.g.
+            ``user:mesh:spiffe://prod.example.org/ns/edge/sa/envoy``; only with ``certificates``. Such a peer that
+            forwards none is the caller itself.
         background: what runs beside the calls for them: started and closed with this object.
         startup: how many seconds :meth:`start` waits for the first keys.
     """
@@ -63,6 +67,7 @@ class Authentication:
         *,
         combine: Combine | None = None,
         anonymous: Iterable[str] = (),
+        forwarders: Iterable[str] = (),
         background: Sequence[Background] = (),
         startup: float = DEFAULT_STARTUP,
     ) -> None:
@@ -71,6 +76,9 @@ class Authentication:
             raise ValueError("`combine` is needed if both tokens and certificates are credentials, and only then")
         self.combine = combine
         self.anonymous = frozenset(anonymous)
+        self.forwarders = frozenset(forwarders)
+        if self.forwarders and certificates is None:
+            raise ValueError("`forwarders` are proven by certificates, and there is nothing that proves any")
         self.tokens = tokens
         self._certificates = certificates
         self._background = tuple(background)
@@ -160,6 +168,7 @@ class Authentication:
     def _authenticate(self, credentials: Credentials, method: str, now: float) -> Principal:
         token: BearerToken | None = None
         certificate: ClientCertificate | None = None
+        forwarded: ForwardedCertificate | None = None
         for credential in credentials:
             if isinstance(credential, BearerToken):
                 if token is not None:
@@ -169,11 +178,16 @@ class Authentication:
                 if certificate is not None:
                     raise AuthenticationError(Reason.CREDENTIAL_REPEATED, "more than one certificate was shown")
                 certificate = credential
+            elif isinstance(credential, ForwardedCertificate):
+                forwarded = credential
             else:
                 raise AuthenticationError(credential.reason, credential.detail)
         by_token = None if token is None else _prove(self.tokens, token, now)
         by_certificate = None
         if certificate is not None and self._certificates is not None:
+            by_certificate = _prove(self._certificates, certificate, now)
+        if forwarded is not None and self.forwarders:
+            certificate = self._received(forwarded, by_certificate)
             by_certificate = _prove(self._certificates, certificate, now)
         if by_token is not None and by_token.fingerprint:
             self._check_binding(by_token, certificate)
@@ -182,6 +196,13 @@ class Authentication:
         if by_certificate is not None and (by_token is None or self.combine is Combine.MTLS):
             return by_certificate
         return by_token if by_token is not None else self._nobody(method)
+
+    def _received(self, forwarded: ForwardedCertificate, peer: Principal | None) -> ClientCertificate:
+        """The certificate of a proxy's own caller, if the peer is a proxy that is named for it."""
+        if peer is None or peer.id not in self.forwarders:
+            detail = "a certificate was forwarded by a peer who is not named for that"
+            raise AuthenticationError(Reason.CREDENTIAL_FORWARDER_UNKNOWN, detail)
+        return ClientCertificate(read_forwarded(forwarded.text))
 
     def _check_binding(self, principal: Principal, certificate: ClientCertificate | None) -> None:
         """Refuse a token that is bound to another certificate than the connection's, however it came to be here."""

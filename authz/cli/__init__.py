@@ -19,11 +19,13 @@ from typing import Any, Final, Protocol
 from authz.errors import AuthzError
 
 GROUPS: Final = {
+    "init": "make a starter: configuration, policy bundle, policy tests",
     "policy": "check, test, explain and compare policy bundles",
     "token": "look into tokens, and make some for tests",
     "serve": "answer for servers in any language",
     "api": "find out what an API is made of",
     "audit": "verify, search and report on audit logs",
+    "completion": "completion of commands and options, for shells",
 }
 """What each group is for; a group whose module is not there is not offered."""
 

@@ -25,8 +25,8 @@ behind:
         upstream: {address: 127.0.0.1:17233, plaintext: true}
         descriptors: [temporal.binpb]
 
-`authz api discover` writes the descriptor set. Each worker writes an audit log of its own, audit.worker-0.jsonl and so
-on. SIGTERM drains. The page docs/for-platform-engineers.md has every setting.
+`authz api discover` writes the descriptor set. Several workers need an audit log in a directory
+(`audit: {directory: audit}`). SIGTERM drains. The page docs/for-platform-engineers.md has every setting.
 """
 _EXT_AUTHZ = """
 Answers Envoy's ext_authz filter over gRPC (envoy.service.auth.v3), for gRPC and for plain HTTP APIs behind Envoy. The
@@ -79,7 +79,7 @@ def _serve(what: str, options: argparse.Namespace) -> int:
     settings = load_serve(options.config)
     addresses = [listener.address for listener in listeners(what, settings)]
     if options.check:
-        with load_config(options.config, writer="check") as engine:
+        with load_config(options.config) as engine:
             make_server(what, engine, settings)
         print(f"{options.config}: ok")
         return Exit.OK

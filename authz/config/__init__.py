@@ -18,7 +18,7 @@ from authz.engine import Engine, policy_loaded
 from authz.errors import ConfigError
 
 
-def load_config(path: str | PathLike[str], *, writer: str = "") -> Engine:
+def load_config(path: str | PathLike[str]) -> Engine:
     """Make the engine that the file ``path`` describes.
 
     File names in it are taken relative to its own folder. Everything that it names is read now, strictly: the server
@@ -45,7 +45,7 @@ def load_config(path: str | PathLike[str], *, writer: str = "") -> Engine:
     authentication, mapper = read_authn(authn)
     in_force = maker.load()
     # last, so that a configuration that is refused leaves no log behind
-    sink = read_audit(audit, writer)
+    sink = read_audit(audit)
     observers = () if telemetry is None else (telemetry,)
     engine = Engine(authentication, mapper, in_force, sink, enforcement, observers, failure_limit)
     if telemetry is not None:

@@ -26,7 +26,7 @@ _KEY_BYTES: Final = 16
 _MIRRORS: Final = ("file", "syslog", "http", "opentelemetry")
 
 
-def read_audit(section: Section, writer: str = "") -> AuditSink:
+def read_audit(section: Section) -> AuditSink:
     """Open the log that the section describes.
 
     ::
@@ -44,11 +44,6 @@ def read_audit(section: Section, writer: str = "") -> AuditSink:
           mirrors:
           - {to: http, url: "https://logs.example/ingest"}
 
-    Args:
-        section: the section.
-        writer: which of several processes this is: the file ``audit.jsonl`` becomes ``audit.<writer>.jsonl``, because
-            one process writes to a file.
-
     Raises:
         ConfigError: the section, with the line and what to write instead.
         KeyFileError: a key.
@@ -57,8 +52,6 @@ def read_audit(section: Section, writer: str = "") -> AuditSink:
     if shared and "file" in section:
         raise section.refuse("file", "`audit.file` and `audit.directory` are both given", "keep one of them")
     path = section.file("directory") if shared else section.file("file", None)
-    if path is not None and writer and not shared:
-        path = path.with_name(f"{path.stem}.{writer}{path.suffix}")
     entries = section.sections("sinks", ())
     if path is None and not entries:
         remedy = "write `file: audit.jsonl`, or `directory: audit` if several processes write"

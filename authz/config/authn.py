@@ -141,6 +141,7 @@ def read_authn(section: Section) -> Authn:
         _first(proves["certificate"]),
         combine=_read_combine(section, both=all(proves.values())),
         anonymous=_read_anonymous(section),
+        forwarders=_read_forwarders(section, authorities),
         background=watch.all(),
         startup=section.duration("startup", DEFAULT_STARTUP, most=300.0),
     )
@@ -189,6 +190,22 @@ def _read_anonymous(section: Section) -> Sequence[str]:
             raise anonymous.refuse("methods", f"`{method}` is not a gRPC method", f"write {METHOD_RULE}")
     anonymous.close()
     return methods
+
+
+def _read_forwarders(section: Section, authorities: Sequence[Authority]) -> Sequence[str]:
+    forwarded = section.section("forwarded", None)
+    if forwarded is None:
+        return ()
+    peers = forwarded.texts("peers")
+    for peer in peers:
+        if not any(peer.startswith(f"user:{authority.prefix}") for authority in authorities):
+            raise forwarded.refuse(
+                "peers",
+                f"`{peer}` is no principal of `mtls`",
+                "write who the proxy is, as in a record: user:<prefix><subject>",
+            )
+    forwarded.close()
+    return peers
 
 
 def _read_issuer(section: Section, names: _Names, watch: Watch, usual: _Limits) -> _Mapped[Issuer]:

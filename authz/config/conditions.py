@@ -17,11 +17,25 @@ _KINDS: Final = ("equals", "one_of", "has", "match", "is", "present")
 
 def read_conditions(section: Section, key: str, read_claim: ReadClaim) -> Sequence[Condition]:
     """The list of conditions in ``key``; all must hold. ``read_claim`` reads what one is about."""
-    conditions = []
+    conditions: list[Condition] = []
     for entry in section.sections(key, ()):
-        conditions.append(_read_condition(entry, read_claim(entry)))
+        condition = _read_cel(entry) if "cel" in entry else _read_condition(entry, read_claim(entry))
+        conditions.append(condition)
         entry.close()
     return conditions
+
+
+def _read_cel(section: Section) -> Condition:
+    text = section.text("cel")
+    try:
+        from authz.authn.cel import CelCondition
+    except ModuleNotFoundError as exc:
+        remedy = "install grpc-authz[cel], or write the condition without `cel`"
+        raise section.refuse("cel", f"`cel` needs a package that is not installed: {exc.name}", remedy) from None
+    try:
+        return CelCondition(text)
+    except ValueError as exc:
+        raise section.refuse("cel", f"`cel` {exc}") from None
 
 
 def _read_condition(section: Section, claim: Pointer) -> Condition:

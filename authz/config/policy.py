@@ -14,9 +14,10 @@ from authz.decision.shadow import ShadowAuthorizer
 from authz.decision.union import UnionAuthorizer
 from authz.document import Section
 from authz.engine import Policy
-from authz.errors import PolicyError
+from authz.errors import KeyFileError, PolicyError
 from authz.policy.load import load_bundle
 from authz.policy.revision import Revision
+from authz.policy.signature import Signer, read_signer, verify_signature
 
 _log = logging.getLogger("authz.shadow")
 
@@ -29,6 +30,7 @@ class PolicyMaker:
         shadow: the folder of the bundle that is asked without effect.
         plugins: authorizers that decide together with the bundle.
         ignore_rules: the bundle's rules say nothing, only ``plugins`` do.
+        signers: given any, one of them must have signed the bundle, the shadow aside.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class PolicyMaker:
         plugins: Sequence[Authorizer] = (),
         *,
         ignore_rules: bool = False,
+        signers: Sequence[Signer] = (),
     ) -> None:
         self.bundle = bundle
         self.shadow = shadow
         self._plugins = tuple(plugins)
         self._ignore_rules = ignore_rules
+        self._signers = tuple(signers)
 
     def load(self) -> Policy:
         """Read the bundle, and make a policy of it.
@@ -56,8 +60,10 @@ class PolicyMaker:
         """The policy of a ``revision`` of the bundle, beside the shadow as it is now.
 
         Raises:
-            PolicyError: the revision cannot be evaluated.
+            PolicyError: the revision cannot be evaluated, or is not signed though it must be.
         """
+        if self._signers:
+            verify_signature(revision, self._signers)
         rules = authorizer_for(revision)
         authorizer = self._with_plugins(rules, revision)
         if self.shadow is None:
@@ -118,5 +124,13 @@ def read_policy(section: Section) -> PolicyMaker:
             raise shadow.refuse("bundle", "the shadow is the bundle in force", "name the folder of another bundle")
         if ignore_rules:
             raise section.refuse("shadow", "where rules are ignored, a shadow's are, too", "remove one of the two")
+    signers = [_signer(section, file) for file in section.files("require_signature", ())]
     section.close()
-    return PolicyMaker(bundle, folder, plugins, ignore_rules=ignore_rules)
+    return PolicyMaker(bundle, folder, plugins, ignore_rules=ignore_rules, signers=signers)
+
+
+def _signer(section: Section, file: Path) -> Signer:
+    try:
+        return read_signer(file)
+    except KeyFileError as exc:
+        raise section.refuse("require_signature", str(exc.problems[0])) from None

@@ -208,7 +208,13 @@ def load_serve(path: str | PathLike[str]) -> Serve:
     Raises:
         ConfigError: with the place of what cannot be used and what to write instead.
     """
-    section = document.load(Path(path), ConfigError).section("serve")
+    top = document.load(Path(path), ConfigError)
+    section = top.section("serve")
+    audit = top.section("audit", None)
+    if audit is not None and "file" in audit and section.integer("workers", 1, least=1, most=_WORKERS_LIMIT) > 1:
+        raise audit.refuse(
+            "file", "one process writes to a file, and `serve.workers` are several", "write `directory:`"
+        )
     found = Serve(
         workers=section.integer("workers", 1, least=1, most=_WORKERS_LIMIT),
         drain=section.duration("drain", 30.0, most=3600.0),

@@ -105,15 +105,13 @@ class BundleAuthorizer(ABC):
 
     def _all(self, claims: Claims, method: str, api: ApiMethod, namespaces: Sequence[str | None]) -> Verdict:
         """One verdict for several namespaces: a denial anywhere, else the first that is not allowed, else the first."""
-        decided: Verdict | None = None
-        for namespace in namespaces:
+        decided = self._ask(claims, method, api, namespaces[0])
+        for namespace in namespaces[1:]:
+            if decided.effect is Effect.DENY:
+                break
             verdict = self._ask(claims, method, api, namespace)
-            if verdict.effect is Effect.DENY:
-                return verdict
-            if decided is None or (decided.effect is Effect.ALLOW and verdict.effect is not Effect.ALLOW):
-                decided = verdict
-        if decided is None:
-            raise EvaluationError("a call was decided for no namespace at all")
+            if verdict.effect is Effect.DENY or decided.effect is Effect.ALLOW:
+                decided = verdict if verdict.effect is not Effect.ALLOW else decided
         return decided
 
     def _refusal(self, reason: Reason, detail: str) -> Verdict:

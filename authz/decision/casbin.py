@@ -120,8 +120,7 @@ def _with_rules(tree: ast.expr, texts: Mapping[str, str]) -> ast.expr:
     class Insert(ast.NodeTransformer):
         def visit_Call(self, node: ast.Call) -> ast.AST:
             if isinstance(node.func, ast.Name) and node.func.id == "eval":
-                name = node.args[0]
-                return _parsed(texts[name.id]) if isinstance(name, ast.Name) else node
+                return _parsed(texts[ast.unparse(node.args[0])])
             return self.generic_visit(node)
 
     copied = ast.parse(ast.unparse(tree), mode="eval").body

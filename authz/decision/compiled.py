@@ -95,9 +95,8 @@ class CompiledAuthorizer(BundleAuthorizer):
         self._branch = self._index.branches[0]
         self._looked_up = self._can_be_looked_up()
         self._near = NearMisses(self._index, revision.lines, self._model) if self._looked_up else None
+        self._members = frozenset(name for roles in self._subject_roles for name in roles.members())
         self._named = self._subjects_named() if self._looked_up else _NO_SUBJECTS
-        # A rule may mean subjects that it does not name, in a matcher with patterns or `p.sub == "*"`.
-        self._any_user = bool(self._looked_up and self._meant_by("user:\0"))
         self._everyone = self._meant_by(f"role:{EVERYONE}") if self._looked_up else _NO_SUBJECTS
         self._authenticated = self._everyone
         if self._looked_up:
@@ -183,7 +182,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         principal, held = claims.principal, claims.system
         if namespace is not None and (here := claims.namespaces.get(namespace)):
             held = held | here if held else here
-        if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named or self._any_user:
+        if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named:
             return self._worked_out(reach, name, method, principal, held, namespace)
         # The policy does not know the caller's name, so all callers with these roles get the same answer.
         shared, memory = (reach, name, held), self._shared  # taken before the answer is worked out, as in _decide
@@ -261,7 +260,10 @@ class CompiledAuthorizer(BundleAuthorizer):
     def _can_be_looked_up(self) -> bool:
         """Whether the caller's subject, the namespace and the method are each one look-up, apart from one another."""
         branch = self._branch
-        if len(self._index.branches) > 1 or branch.inner < 0 or not branch.total or branch.has_guards:
+        if len(self._index.branches) > 1 or branch.inner < 0 or not branch.total:
+            return False
+        if branch.selectors[branch.inner].open:
+            # Rules may mean subjects that no line names: all of the caller's must be looked at, one by one.
             return False
         parts = [(branch.inner, {"sub"}), *((field, {"obj", "act"}) for field in branch.rest)]
         parts += [(branch.outer, {"dom"})] if branch.outer >= 0 else []
@@ -277,9 +279,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         names: set[str] = set()
         for below in self._branch.cells.values():
             names.update(below)
-        for roles in self._subject_roles:
-            names.update(roles.members())
-        return frozenset(names)
+        return self._members.union(names)
 
     def _subjects(self, principal: Principal, held: frozenset[str]) -> frozenset[str]:
         """What rules may say for a caller to be meant, who holds the roles ``held``."""
@@ -292,8 +292,8 @@ class CompiledAuthorizer(BundleAuthorizer):
         else:
             subjects = self._authenticated.union(*[roles[role] for role in held if role in roles])
         user = principal.id
-        if user in self._named or self._any_user:
-            subjects |= self._meant_by(user)
+        if user in self._named:
+            return subjects.union(self._meant_by(user) if user in self._members else (user,))
         return subjects
 
     def _via(self, principal: Principal, held: frozenset[str], name: str) -> str:
@@ -304,13 +304,11 @@ class CompiledAuthorizer(BundleAuthorizer):
             if name == f"role:{AUTHENTICATED}":
                 return name
             user = principal.id
-            if (user in self._named or self._any_user) and name in self._meant_by(user):
+            if name == user or (user in self._members and name in self._meant_by(user)):
                 return user
         meant = self._meant
         for role in sorted(held):
             if role in meant and name in meant[role]:
                 return f"role:{role}"
-        for role in (AUTHENTICATED, EVERYONE):
-            if name in self._meant_by(f"role:{role}"):
-                return f"role:{role}"
-        return name
+        proven = principal.kind is not PrincipalKind.ANONYMOUS and name in meant.get(AUTHENTICATED, _NO_SUBJECTS)
+        return f"role:{AUTHENTICATED}" if proven else f"role:{EVERYONE}"

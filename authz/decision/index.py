@@ -122,6 +122,7 @@ class Branch:
     """
 
     __slots__ = (
+        "_count",
         "_filters",
         "_guards",
         "_numbers",
@@ -156,7 +157,10 @@ class Branch:
                     (self._filters if fields else self._guards).append(language.condition(part))
             except NotCompilable as exc:
                 self.slow = f"{self.slow}; {exc}" if self.slow else str(exc)
-        self.total = not self._filters and not self.slow and not any(each.raises for each in self.selectors.values())
+        self._count = len(rules.rows)
+        sure = not self.slow and not any(each.raises for each in self.selectors.values())
+        self.total = sure and not self._filters and not self._guards
+
         names = rules.model.request
         self.inner = next((at for at, each in self.selectors.items() if _uses(each, names, "sub")), -1)
         self.outer = next(
@@ -190,11 +194,6 @@ class Branch:
                 cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
         return dict(cells)
 
-    @property
-    def has_guards(self) -> bool:
-        """Whether there are conditions on the request alone."""
-        return bool(self._guards)
-
     def forget_rows(self) -> None:
         """Let go of the rules' fields."""
         self._rows = ()
@@ -214,7 +213,7 @@ class Branch:
         if self._guards and not all(guard(request, ()) for guard in self._guards):
             return ()
         if not self.selectors:
-            rules: Collection[int] = range(len(self._rows))
+            rules: Collection[int] = range(self._count)
         else:
             wanted = frozenset(self.selectors[self.inner].find(request) if self.inner >= 0 else _ALL)
             keys = self.keys_of(request)

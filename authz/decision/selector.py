@@ -8,6 +8,7 @@ of the values that stand in the policy a matching rule can have: a few dictionar
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final, Protocol
@@ -33,6 +34,8 @@ class Selector(Protocol):
     """Positions of the request's fields that it looks at."""
     raises: bool
     """Whether :meth:`find` may raise for some requests."""
+    open: bool
+    """Whether a request's value may find others though no line of the policy has it."""
 
     def find(self, request: Request) -> Collection[str]:
         """The values that stand in the policy and fulfil the condition for ``request``."""
@@ -43,6 +46,7 @@ class Equal:
     """``r.x == p.y``."""
 
     raises = False
+    open = False
 
     def __init__(self, position: int, values: Collection[str]) -> None:
         self.uses = frozenset((position,))
@@ -59,6 +63,7 @@ class Fixed:
     """``p.y == "text"``."""
 
     raises = False
+    open = True
 
     uses: frozenset[int] = frozenset()
 
@@ -74,6 +79,7 @@ class Member:
     """``g(r.x, p.y)`` or ``g(r.x, p.y, r.domain)``."""
 
     raises = False
+    open = False
 
     def __init__(self, roles: Roles, position: int, domain: int | None, values: Collection[str]) -> None:
         self.uses = frozenset((position,) if domain is None else (position, domain))
@@ -95,6 +101,7 @@ class Prefix:
     """``keyMatch(r.x, p.y)``: values without a star are names, the others count up to their first star."""
 
     raises = False
+    open = True
 
     def __init__(self, position: int, values: Iterable[str]) -> None:
         self.uses = frozenset((position,))
@@ -129,6 +136,7 @@ class Tested:
     """
 
     raises = True
+    open = True
 
     def __init__(self, uses: frozenset[int], test: Callable[[Request, str], bool], values: Iterable[str]) -> None:
         self.uses = uses
@@ -145,6 +153,7 @@ class Pattern:
     """``regexMatch(r.x, p.y)`` and its like: only values that begin like the request's value are tried."""
 
     raises = True
+    open = True
 
     def __init__(self, position: int, match: Callable[[str, str], bool], values: Iterable[str]) -> None:
         self.uses = frozenset((position,))
@@ -177,6 +186,7 @@ class Either:
     def __init__(self, selectors: Sequence[Selector]) -> None:
         self.uses = frozenset().union(*(each.uses for each in selectors))
         self.raises = any(each.raises for each in selectors)
+        self.open = any(each.open for each in selectors)
         self._selectors = selectors
 
     def find(self, request: Request) -> Collection[str]:
@@ -194,6 +204,7 @@ class Both:
     def __init__(self, first: Selector, second: Selector) -> None:
         self.uses = first.uses | second.uses
         self.raises = first.raises or second.raises
+        self.open = first.open or second.open
         self._first = first
         self._second = second
 
@@ -201,6 +212,11 @@ class Both:
         """Every value that fulfils both."""
         found = set(self._first.find(request))
         return [value for value in self._second.find(request) if value in found]
+
+
+def _only_casbin(node: ast.expr) -> NotCompilable:
+    spelled = re.sub(r"\b([rp])_", r"\1.", ast.unparse(node))
+    return NotCompilable(f"`{spelled}` is evaluated by Casbin")
 
 
 class Language:
@@ -301,7 +317,7 @@ class Language:
             return self._compared(node.left, node.ops[0], node.comparators[0])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             return self._condition_of_call(node.func.id, [self._value(arg) for arg in node.args])
-        raise NotCompilable(f"`{ast.unparse(node)}` is evaluated by Casbin")
+        raise _only_casbin(node)
 
     def _compared(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Condition:
         one = self._value(left)
@@ -313,7 +329,7 @@ class Language:
             return lambda request, row: one(request, row) == other(request, row)
         if isinstance(operator, ast.NotEq):
             return lambda request, row: one(request, row) != other(request, row)
-        raise NotCompilable(f"`{ast.unparse(ast.Compare(left, [operator], [right]))}` is evaluated by Casbin")
+        raise _only_casbin(ast.Compare(left, [operator], [right]))
 
     def _condition_of_call(self, name: str, values: list[Callable[[Request, Row], str]]) -> Condition:
         roles = self._roles.get(name)
@@ -336,4 +352,4 @@ class Language:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value
             return lambda _, __: text
-        raise NotCompilable(f"`{ast.unparse(node)}` is evaluated by Casbin")
+        raise _only_casbin(node)

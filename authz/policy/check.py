@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
-from authz.call import NAMESPACE_RULE, Access, is_method, is_namespace
+from authz.call import NAMESPACE_RULE, Access, Scope, is_method, is_namespace
 from authz.document import did_you_mean
-from authz.errors import Place, PolicyError, Problem
+from authz.errors import Place, Problem
 from authz.policy.catalogue import Catalogue
 from authz.policy.ending import END_RULE, end_field, read_end
 from authz.policy.lines import PolicyLines
@@ -146,6 +146,7 @@ class LineCheck:
         for key in self._model.roles:
             self._circle(edges[key])
         self._loose_ends(seen, edges)
+        self._dead_rules(seen, by_type["p"], rows)
 
     def _value(self, ptype: str, field: int, value: str, groups: Iterable[str]) -> _Found:
         """What is wrong with ``value``, and what to write instead."""
@@ -158,6 +159,11 @@ class LineCheck:
         if ptype in self._model.roles:
             return None
         name = self._model.policies[ptype][field - 1]
+        if name == "priority":
+            return None if value.isdecimal() and value.isascii() else (f"`{value}` is no priority", "write a number")
+        if name == "eft" and value == "deny" and self._model.effect is PolicyEffect.ALLOW_OVERRIDE:
+            remedy = f"write `e = {PolicyEffect.ALLOW_AND_DENY.value}` in the model"
+            return "the model's effect ignores every denial", remedy
         if name == self._end_field:
             return _end(value)
         if name == "eft":
@@ -269,17 +275,55 @@ class LineCheck:
         known = [each for each in (*granted, *members) if each.startswith("role:")]
         self._refuse(index, 2, f"no line grants anything to `{role}`", did_you_mean(role, known))
 
+    def _dead_rules(
+        self, seen: dict[tuple[str, int], dict[str, None]], rules: list[list[str]], rows: list[list[str]]
+    ) -> None:
+        """Rules for one method that its access or its scope keeps from ever matching."""
+        names = self._model.policies["p"]
+        if "obj" not in names or "obj" in self._free:
+            return
+        obj = names.index("obj") + 1
+        methods = {value: self._catalogue.find(value) for value in seen["p", obj] if is_method(value)}
+        cluster = {value for value, method in methods.items() if method and method.scope is Scope.CLUSTER}
+        dead: dict[tuple[str, int, str], tuple[str, str]] = {}
+        if "act" in names and "act" not in self._free:
+            act = names.index("act") + 1
+            for value, how in {(rule[obj], rule[act]) for rule in rules}:
+                method = methods.get(value)
+                if method is not None and how in _ACCESS and how != method.access:
+                    message = f"never matches: `{value}` is {method.access}, not {how}"
+                    dead[value, act, how] = (message, f"write `{method.access}`")
+        if "dom" in names and "dom" not in self._free and cluster:
+            dom = names.index("dom") + 1
+            for value, where in {(rule[obj], rule[dom]) for rule in rules if rule[obj] in cluster}:
+                if where not in ("*", NOWHERE):
+                    message = f"never matches: `{value}` has scope cluster, and `{where}` is a namespace"
+                    dead[value, dom, where] = (message, f"write `{NOWHERE}`")
+        if not dead:
+            return
+        fields = sorted({field for _, field, _ in dead})
+        for index, row in enumerate(rows):
+            for field in fields if row[0] == "p" else ():
+                if found := dead.get((row[obj], field, row[field])):
+                    self.warnings.append(Problem(self._lines.place(index, field), *found))
+
     def _duplicates(self, rows: list[list[str]]) -> None:
         once: set[tuple[str, ...]] = set()
         for part in _parts(rows):
             once.update(map(tuple, part))
-        if len(once) == len(rows):
-            return
-        first: dict[tuple[str, ...], int] = {}
-        for index, row in enumerate(rows):
-            before = first.setdefault(tuple(row), index)
-            if before != index:
-                self._refuse(index, 0, f"is the same line as {self._lines.place(before)}", "keep one of them")
+        if len(once) != len(rows):
+            first: dict[tuple[str, ...], int] = {}
+            for index, row in enumerate(rows):
+                before = first.setdefault(tuple(row), index)
+                if before != index:
+                    self._refuse(index, 0, f"is the same line as {self._lines.place(before)}", "keep one of them")
+        names = self._model.policies["p"]
+        if "eft" in names:
+            eft = names.index("eft") + 1
+            for index, row in enumerate(rows):
+                if row[0] == "p" and row[eft] == "deny" and (*row[:eft], "allow", *row[eft + 1 :]) in once:
+                    message = "the same is allowed by another line, which has no effect then"
+                    self.warnings.append(Problem(self._lines.place(index, eft), message, "remove one of them"))
 
 
 def _parts(rows: Sequence[list[str]]) -> Iterator[Sequence[list[str]]]:
@@ -327,9 +371,3 @@ def _namespace(value: str, *, pattern: bool) -> _Found:
     if "*" in value and not pattern:
         return f"`{value}` would not be a pattern here", "name the namespace"
     return f"`{value}` is no namespace", f"write {NAMESPACE_RULE}; or `{NOWHERE}` for outside every namespace"
-
-
-def refuse(problems: list[Problem]) -> None:
-    """Raise ``problems``, if there are any, in the order of files and lines."""
-    if problems:
-        raise PolicyError(problems)

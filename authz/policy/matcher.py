@@ -70,16 +70,15 @@ def _unknown_names(model: Model, tree: ast.expr) -> list[Problem]:
 
 
 def uses(tree: ast.expr, function: str, left: str, right: str) -> bool:
-    """Whether ``tree`` somewhere holds ``function(left, right)``; ``==`` counts as a function."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) >= 2:
-            if node.func.id == function and is_name(node.args[0], left) and is_name(node.args[1], right):
-                return True
-        elif function == "==" and isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq):
-            one, other = node.left, node.comparators[0]
-            if (is_name(one, left) and is_name(other, right)) or (is_name(other, left) and is_name(one, right)):
-                return True
-    return False
+    """Whether ``tree`` somewhere holds ``function(left, right)``, perhaps with further arguments."""
+    return any(
+        isinstance(node, ast.Call)
+        and len(node.args) >= 2
+        and is_name(node.func, function)
+        and is_name(node.args[0], left)
+        and is_name(node.args[1], right)
+        for node in ast.walk(tree)
+    )
 
 
 def constants(tree: ast.expr, name: str) -> set[str]:

@@ -115,11 +115,6 @@ def _definitions(text: str, path: str, problems: list[Problem]) -> dict[str, tup
     found: dict[str, tuple[str, Place]] = {}
     section = ""
     pending, start = "", 0
-    if text.startswith("\ufeff"):
-        problems.append(
-            Problem(Place(path, 1, 1), "starts with a byte order mark", "save the file as UTF-8 without one")
-        )
-        return found
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not pending:

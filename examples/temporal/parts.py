@@ -118,8 +118,9 @@ class Front:
     @property
     def records(self) -> list[dict[str, object]]:
         """The audit records of all workers, in the order of time."""
-        lines = [line for log in self.folder.glob("audit*.jsonl") for line in log.read_text().splitlines()]
-        return sorted((json.loads(line) for line in lines), key=lambda record: record["time"])
+        lines = [line for log in (self.folder / "audit").rglob("*.jsonl") for line in log.read_text().splitlines()]
+        found = [record for record in map(json.loads, lines) if record["event"] == "decision"]
+        return sorted(found, key=lambda record: str(record["time"]))
 
 
 def configure(folder: Path, temporal_port: int, port: int) -> TokenMinter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,4 +129,4 @@ def test_a_server_behind_that_is_not_who_it_should_be_is_not_called(tmp_path: Pa
 def test_a_caller_by_certificate_is_anonymous_without_one(running: tuple[Front, SigningKey]) -> None:
     front, _ = running
     assert call(front, front.ports[0]) == "UNAUTHENTICATED"
-    assert json.loads((front.folder / "audit.jsonl").read_text().splitlines()[-1])["reason"] == "credential_missing"
+    assert front.records[-1]["reason"] == "credential_missing"

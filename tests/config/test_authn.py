@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -105,8 +106,20 @@ def test_every_setting_of_the_rest(folder: Path) -> None:
     text = WHOLE.replace("{jwks_file: jwks.json}", FETCHED)
     text = text.replace("  typ: [at+jwt, JWT]", LIMITS).replace("map: spiffe", MORE)
     (folder / "corp2.pem").write_bytes(CertificateAuthority("Middle", parent=CA).pem)
-    authentication, _ = read(folder, text + "startup: 1s\nremembered: 9\n")
+    proxy = "user:prod:spiffe://prod.example.org/envoy"
+    authentication, _ = read(folder, text + f"startup: 1s\nremembered: 9\nforwarded: {{peers: ['{proxy}']}}\n")
+    assert authentication.forwarders == {proxy}
     assert [status.name for status in authentication.keys] == ["corp"]
+
+
+def test_cel_is_an_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = WHOLE.replace("  typ: [at+jwt, JWT]", "  require: [{cel: 'claims.a == 1'}]")
+    token = (BearerToken(MINTER.mint(a=1)),)
+    assert read(folder, text).authentication.authenticate(token, METHOD, time.time())
+    monkeypatch.delitem(sys.modules, "authz.authn.cel")
+    monkeypatch.setitem(sys.modules, "cel_expr_python", None)
+    with pytest.raises(ConfigError, match=r"needs a package that is not installed: cel_expr_python.*grpc-authz\[cel\]"):
+        read(folder, text)
 
 
 def test_a_secret_that_is_shared(folder: Path) -> None:
@@ -192,6 +205,9 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("require: {O: Example", "require: {Org: Example", "unknown key"),
     ("combine: jwt\n", "", "combine` is missing"),
     ("combine: jwt\n", "combine: any\n", "cannot be `any`"),
+    ("  typ: [at+jwt, JWT]", "  require: [{cel: 'claims.a =='}]", "`cel` is not CEL: .*Syntax error"),
+    ("  typ: [at+jwt, JWT]", "  require: [{cel: claims.a}]", "is not certainly true or false"),
+    ("  typ: [at+jwt, JWT]", "  require: [{cel: claims.a == 1, claim: a}]", "unknown key"),
     ("  typ: [at+jwt, JWT]", "  require: [{claim: hd}]", "names 0 conditions"),
     ("  typ: [at+jwt, JWT]", "  require: [{claim: hd, equals: a, has: b}]", "names 2 conditions"),
     ("  typ: [at+jwt, JWT]", "  require: [{claim: hd, present: false}]", "can only be true"),
@@ -208,6 +224,8 @@ MISTAKES: list[tuple[str, str, str]] = [
     ),
     ("{jwks_file: jwks.json}", "{jwks_url: {url: 'https://x/keys', refrsh: 1d}}", "did you mean `refresh`"),
     ("{jwks_file: jwks.json}", "{discovery: {timeout: 2h}}", "write a duration"),
+    ("leeway: 10s", "forwarded: {peers: ['user:corp:alice']}", "is no principal of `mtls`"),
+    ("leeway: 10s", "forwarded: {peer: ['user:prod:x']}", "peers` is missing"),
     ("leeway: 10s", "revocations: absent", "absent: cannot be read"),
     ("leeway: 10s", "revocations: jwks.json", "cannot be revoked"),
     ("issuer: https://idp.corp.example", "issuer: 'https://idp .example'", "`issuer` has a blank"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from authz.authn.base import ANONYMOUS
 from authz.call import Call
 from authz.claims.base import Claims
 from authz.decision import authorizer_for
@@ -195,3 +197,51 @@ def test_other_models(
     authorizer = build(load_bundle(write_bundle(tmp_path / "b", policy, model=model)))
     for claims, namespace, allowed in cases:
         assert bool(authorizer.authorize(claims, Call(GET, (namespace,))).effect) is allowed
+
+
+INHERITED = """\
+p, role:reader, *, *, read, allow
+p, role:writer, *, *, write, allow
+p, role:both, *, *, admin, allow
+g, role:everyone, role:reader
+g, role:authenticated, role:writer
+g, role:everyone, role:both
+g, role:authenticated, role:both
+g, user:corp:dora, role:reader
+"""
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_what_everybody_inherits(tmp_path: Path, build: Build) -> None:
+    authorizer = build(load_bundle(write_bundle(tmp_path / "b", INHERITED)))
+
+    def chain(claims: Claims, method: str) -> tuple[str, ...]:
+        rule = authorizer.authorize(claims, Call(method, ("a",))).rule
+        return rule.chain if rule else ()
+
+    for user in ("alice", "dora"):
+        assert chain(caller("other", user=user), PUT) == ("role:authenticated", "role:writer")
+        assert chain(caller("other", user=user), PURGE) == ("role:authenticated", "role:both")
+        assert chain(caller("reader", user=user), GET) == ("role:reader",)
+    assert chain(caller(), GET) == ("role:everyone", "role:reader")
+    assert chain(caller(user="dora"), GET) == ("user:corp:dora", "role:reader")
+    assert chain(anonymous(), GET) == ("role:everyone", "role:reader")
+    assert chain(anonymous(), PUT) == ()
+    assert chain(anonymous(), PURGE) == ("role:everyone", "role:both")
+    assert chain(Claims(ANONYMOUS, frozenset({"writer", "reader"})), PUT) == ("role:writer",)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_rules_that_name_no_subject(tmp_path: Path, build: Build) -> None:
+    model = MODEL.replace("p = sub, dom", "p = dom").replace("g(r.sub, p.sub)", 'g(r.sub, "role:reader")')
+    authorizer = build(load_bundle(write_bundle(tmp_path / "b", "p, *, *, read, allow", model=model)))
+    rule = authorizer.authorize(caller("reader"), Call(GET, ("a",))).rule
+    assert rule is not None
+    assert rule.chain == ("role:reader",)
+    assert not authorizer.authorize(caller("writer"), Call(GET, ("a",))).effect
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_lines_from_anywhere(revision: Revision, build: Build) -> None:
+    authorizer = build(replace(revision, lines=tuple(revision.lines)))
+    assert authorizer.authorize(caller("reader"), Call(GET, ("a",))).effect is Effect.ALLOW

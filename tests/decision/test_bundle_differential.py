@@ -5,21 +5,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.call import Access, ApiMethod, Call, Scope
 from authz.claims.base import Claims
+from authz.decision import authorizer_for
 from authz.decision.base import Effect
 from authz.decision.bundle import subjects_of
 from authz.decision.casbin import CasbinAuthorizer
-from authz.decision.compiled import CompiledAuthorizer
 from authz.policy.catalogue import Catalogue
 from authz.policy.model import PolicyEffect
 from authz.policy.revision import NOWHERE, Revision
 from tests.bundle import MODEL, anonymous, caller
 from tests.decision.stock import enforcer, lines_of
 
+G = "g(r.sub, p.sub)"
+MODELS = {
+    "default": MODEL,
+    "everybody": MODEL.replace(G, f'({G} || p.sub == "*")'),
+    "patterns of subjects": MODEL.replace(G, "keyMatch(r.sub, p.sub)"),
+    "no roles": MODEL.replace(G, "r.sub == p.sub"),
+    "roles by namespace": MODEL.replace("g = _, _\n", "g = _, _, _\n").replace(G, "g(r.sub, p.sub, r.dom)"),
+    "an alternative": MODEL.rstrip() + ' || r.sub == "role:a"\n',
+    "an exception": MODEL.rstrip() + ' && r.sub != "role:b"\n',
+    "no namespaces": MODEL.replace("keyMatch(r.dom, p.dom) && ", ""),
+    "slow": MODEL.rstrip() + " && r.act + 'x' == r.act + 'x' && r.sub <= p.sub\n",
+    "priority": MODEL.replace(PolicyEffect.ALLOW_AND_DENY.value, PolicyEffect.PRIORITY.value),
+    "allow alone": MODEL.replace(PolicyEffect.ALLOW_AND_DENY.value, PolicyEffect.ALLOW_OVERRIDE.value),
+}
 METHODS = {
     "/s.A/Get": ApiMethod("/s.A/Get", Access.READ, Scope.NAMESPACE, ("n",)),
     "/s.A/Put": ApiMethod("/s.A/Put", Access.WRITE, Scope.NAMESPACE, ("n",)),
@@ -33,7 +48,7 @@ NAMESPACES = ["n1", "n12", "m"]
 BOTH = PolicyEffect.ALLOW_AND_DENY.value
 
 rule = st.tuples(
-    st.sampled_from(SUBJECTS),
+    st.sampled_from([*SUBJECTS, "*", "role:*", "user:corp:*"]),
     st.sampled_from([*NAMESPACES, "n*", "n1*", "*", NOWHERE]),
     st.sampled_from(["/s.A/Get", "/s.A/Put", "/s.A/*", "*", "/s.C/X", "/s.C/*", "/s.B/All", "api:x", "api:y"]),
     st.sampled_from(["read", "write", "admin", "*"]),
@@ -61,10 +76,10 @@ call = st.builds(
 )
 
 
-def expected(policy: str, claims: Claims, call: Call) -> Effect:
+def expected(model: str, policy: str, claims: Claims, call: Call) -> Effect:
     """The answer, from stock enforcers that know one effect each."""
-    allows = enforcer(MODEL.replace(BOTH, PolicyEffect.ALLOW_OVERRIDE.value), policy)
-    denies = enforcer(MODEL.replace(BOTH, PolicyEffect.DENY_OVERRIDE.value), policy)
+    allows = enforcer(model.replace(BOTH, PolicyEffect.ALLOW_OVERRIDE.value), policy)
+    denies = enforcer(model.replace(BOTH, PolicyEffect.DENY_OVERRIDE.value), policy)
     api = CATALOGUE.find(call.method)
     assert api is not None
     namespaces = (None,) if api.scope is Scope.CLUSTER else call.namespaces or (None,)
@@ -81,30 +96,39 @@ def expected(policy: str, claims: Claims, call: Call) -> Effect:
     return next(effect for effect in (Effect.DENY, Effect.NO_OPINION, Effect.ALLOW) if effect in answers)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@pytest.mark.parametrize("model", MODELS)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(
     st.lists(rule, min_size=1, max_size=10),
     st.lists(member, max_size=4),
     st.lists(group, max_size=3),
     st.lists(st.tuples(claims, call), min_size=1, max_size=6),
 )
-def test_three_ways_to_one_answer(
+def test_several_ways_to_one_answer(
+    model: str,
     rules: list[tuple[str, ...]],
     members: list[tuple[str, str]],
     groups: list[tuple[str, str]],
     asked: list[tuple[Claims, Call]],
 ) -> None:
+    text = MODELS[model]
+    domain = ", n1" if "g = _, _, _" in text else ""
     lines = [f"p, {', '.join(each)}" for each in rules]
-    lines += [f"g, {', '.join(each)}" for each in members] + [f"g2, {', '.join(each)}" for each in groups]
+    lines += [f"g, {', '.join(each)}{domain}" for each in members] + [f"g2, {', '.join(each)}" for each in groups]
     policy = "\n".join(dict.fromkeys(lines))
-    revision = Revision("0" * 64, Path("bundle"), MODEL, lines_of(policy), CATALOGUE)
-    compiled, plain = CompiledAuthorizer(revision), CasbinAuthorizer(revision, indexed=False)
-    indexed = CasbinAuthorizer(revision)
+    revision = Revision("0" * 64, Path("bundle"), text, lines_of(policy), CATALOGUE)
+    fast, indexed, plain = (
+        authorizer_for(revision),
+        CasbinAuthorizer(revision),
+        CasbinAuthorizer(revision, indexed=False),
+    )
+    assert isinstance(fast, CasbinAuthorizer) == (model == "slow") == bool(fast.slow)
     for caller_claims, one_call in asked:
         answer = plain.authorize(caller_claims, one_call)
-        assert answer.effect is expected(policy, caller_claims, one_call)
+        if BOTH in text:
+            assert answer.effect is expected(text, policy, caller_claims, one_call)
         assert indexed.authorize(caller_claims, one_call) == answer
         for _ in range(2):
-            again = compiled.authorize(caller_claims, one_call)
+            again = fast.authorize(caller_claims, one_call)
             assert (again.effect, again.rule, again.namespace) == (answer.effect, answer.rule, answer.namespace)
             assert (again.rule is None) == (again.effect is Effect.NO_OPINION)

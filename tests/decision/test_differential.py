@@ -49,6 +49,7 @@ def agree(example: Example) -> None:
     stock = enforcer(example.model, example.policy)
     rules = Rules(read_model(example.model, "model"), lines_of(example.policy).rows())
     index, matcher = Index(rules), Matcher(rules)
+    index.forget_rows()
     for request in example.requests:
         try:
             expected, explained = stock.enforce_ex(*request)

@@ -8,6 +8,7 @@ import pytest
 
 from authz.call import Call
 from authz.claims.base import Claims
+from authz.decision import near
 from authz.decision.compiled import CompiledAuthorizer
 from authz.policy.load import load_bundle
 from tests.bundle import MODEL, caller, write_bundle
@@ -38,6 +39,15 @@ def test_near_misses(tmp_path: Path, claims: Claims, method: str, namespace: str
     bundle = write_bundle(tmp_path / "b", POLICY)
     authorizer = CompiledAuthorizer(load_bundle(bundle))
     for _ in range(2):
+        verdict = authorizer.authorize(claims, Call(f"/shop.Orders/{method}", (namespace,)))
+        assert verdict.detail == said.format(csv=bundle / "policy.csv")
+
+
+def test_what_is_said_is_remembered_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "_TEXTS_LIMIT", 1)
+    bundle = write_bundle(tmp_path / "b", POLICY)
+    authorizer = CompiledAuthorizer(load_bundle(bundle))
+    for claims, method, namespace, said in REFUSALS:
         verdict = authorizer.authorize(claims, Call(f"/shop.Orders/{method}", (namespace,)))
         assert verdict.detail == said.format(csv=bundle / "policy.csv")
 

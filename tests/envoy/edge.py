@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import json
 import os
 import shutil
 import subprocess
@@ -174,4 +173,4 @@ def edge(
 
 def last(edge: Edge) -> dict[str, Any]:
     """The last audit record."""
-    return dict(json.loads((edge.folder / "audit.jsonl").read_text().splitlines()[-1]))
+    return edge.records[-1]

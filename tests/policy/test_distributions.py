@@ -32,6 +32,13 @@ def test_two_are_refused_where_the_room_is_imported(tmp_path: Path, monkeypatch:
     assert ran.returncode == 1
 
 
+def test_the_old_one_alone_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution(tmp_path, "casbin", "1.43.0")
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    with pytest.raises(ImportError, match="pip install pycasbin"):
+        refuse_two_casbins()
+
+
 def test_importing_authz_imports_no_casbin() -> None:
     command = "import sys, authz.decision, authz.policy.load, authz.policy.watch; sys.exit('casbin' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0

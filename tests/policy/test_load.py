@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from authz.claims import base as claims
-from authz.errors import PolicyError
-from authz.policy import check
+from authz.errors import Place, PolicyError, Problem
+from authz.policy import check, load
+from authz.policy.collector import collector_put_off
+from authz.policy.lines import PolicyLines
 from authz.policy.load import load_bundle
 from tests.bundle import CATALOGUE, MODEL, POLICY, write_bundle
 
@@ -97,6 +100,7 @@ MODELS = [
     ("r = sub, dom, obj, act", "r =", "`r` has no value"),
     ("r = sub, dom, obj, act", "r1 = sub", "`r1` is no key of `[request_definition]`"),
     ("p = sub, dom, obj, act, eft", "p = sub, dom, obj, act, eft\np2 = sub", "`p2` is never decided"),
+    ("r = sub, dom, obj, act", "r = dom, obj, act", "`r` does not ask for `sub`"),
     ("g = _, _", "g = _", "`g` cannot be `_`"),
     ("g = _, _", "g = _, _, (_, _)", "`g` has conditions"),
     ("g = _, _", "g = _, _, _, _", "more than one domain"),
@@ -196,13 +200,108 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert [problem.message.split(":")[0] for problem in refused.value.problems] == ["cannot be read", "is missing"]
 
 
-def test_warnings(tmp_path: Path) -> None:
-    assert "has no rule" in str(load_bundle(write_bundle(tmp_path / "a", "")).warnings[0])
-    policy = POLICY + "g2, /shop.Orders/Get, api:unused\n"
-    assert "no rule names the API group `api:unused`" in str(load_bundle(write_bundle(tmp_path / "b", policy)).warnings)
+WARNINGS = [
+    # a policy, and what is said of it
+    ("", ["has no rule: every call is denied"]),
+    ("# nothing\ng2, /shop.Orders/Get, api:x", ["no rule names the API group `api:x`", "has no rule"]),
+    (POLICY + "g2, /shop.Orders/Get, api:unused", ["no rule names the API group `api:unused`"]),
+    (POLICY + "g2, /shop.Orders/Get, api:a\ng2, api:a, api:b", ["no rule names the API group `api:b`"]),
+    ("p, role:a, *, /shop.Orders/Get, write, deny", ["`/shop.Orders/Get` is read, not write; write `read`"]),
+    (POLICY + "p, role:a, *, /shop.Orders/Put, read, deny", ["is write, not read"]),
+    ("p, role:a, *, /shop.Orders/Get, *, deny", []),
+    ("p, role:a, shop, /shop.Orders/Regions, read, allow", ["has scope cluster, and `shop` is a namespace"]),
+    ("p, role:a, shop-*, /shop.Orders/Regions, read, allow", ["has scope cluster, and `shop-*` is a namespace"]),
+    ("p, role:a, @cluster, /shop.Orders/Regions, read, allow\np, role:b, *, /shop.Orders/Regions, *, allow", []),
+    ("p, role:a, @cluster, /shop.Orders/Get, read, allow", []),
+    ("p, role:a, *, *, *, allow\np, role:a, *, *, *, deny", ["allowed by another line, which has no effect then"]),
+]
+
+
+@pytest.mark.parametrize(("policy", "said"), WARNINGS)
+def test_warnings(tmp_path: Path, policy: str, said: list[str]) -> None:
+    warnings = load_bundle(write_bundle(tmp_path / "b", policy)).warnings
+    assert len(warnings) == len(said)
+    for warning, words in zip(warnings, said, strict=True):
+        assert words in str(warning)
+
+
+def test_a_chain_too_long_for_others(tmp_path: Path) -> None:
     steps = "".join(f"g, role:r{i}, role:r{i + 1}\n" for i in range(12))
     policy = "p, role:r12, *, *, read, allow\n" + steps
     assert "12 steps from its last role" in str(load_bundle(write_bundle(tmp_path / "c", policy)).warnings[0])
+
+
+OTHER_MODELS = [
+    # what to replace in the model, by what, a policy, and the problem; none: it loads
+    ("g = _, _\ng2 = _, _\n", "", "g, role:a, role:b", "the model defines no `g`"),
+    ("g(r.sub, p.sub)", "g(r.sub, p.sub, r.dom)", "g, role:a, role:b, sho*p", "would not be a pattern here"),
+    ("g(r.sub, p.sub)", "g(r.sub, p.sub, r.dom)", "g, role:a, role:b, sh op", "is no namespace"),
+    ("g(r.sub, p.sub)", "g(r.sub, p.sub, r.dom)", "p, role:b, *, *, *, allow\ng, role:a, role:b, shop", ""),
+    ("keyMatch(r.dom, p.dom)", "r.dom == p.dom", "p, role:a, *, *, read, allow", "would not be a pattern here"),
+    ("keyMatch(r.dom, p.dom)", "keyMatch2(r.dom, p.dom)", "p, role:a, a*b, *, read, allow", ""),
+    ("keyMatch(r.obj", "regexMatch(r.obj", "p, role:a, shop, ^/shop.*/Get$, read, allow", ""),
+    ("(p.act ==", "regexMatch(r.act, p.act) || (p.act ==", "p, role:a, shop, *, (read)|(write), allow", ""),
+    (" && !some(where (p.eft == deny))", "", "p, role:a, *, *, read, deny", "the model's effect ignores every denial"),
+    ("act, eft", "act, eft, priority", "p, role:a, *, *, read, allow, high", "`high` is no priority; write a number"),
+    ("act, eft", "act, eft, note", "p, role:a, *, *, read, allow, since spring", ""),
+    ("act, eft", "act", "p, role:a, *, *, read", ""),
+    ("keyMatch(r.dom, p.dom) && ", "g3(r.dom, p.dom) && ", "p, role:a, shop, *, read, allow\ng3, a, b", ""),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "policy", "problem"), OTHER_MODELS)
+def test_the_meaning_of_a_field_is_the_models(tmp_path: Path, old: str, new: str, policy: str, problem: str) -> None:
+    assert old in MODEL
+    model = MODEL.replace(old, new)
+    if old.startswith("g = "):
+        model = model.replace("[role_definition]\n", "").replace("g(r.sub, p.sub)", "r.sub == p.sub")
+        model = model.replace("g2(r.obj, p.obj) || ", "")
+    if "r.dom)" in new and new.startswith("g("):
+        model = model.replace("g = _, _", "g = _, _, _")
+    if "g3" in new:
+        model = model.replace("g = _, _", "g3 = _, _\ng = _, _")
+    bundle = write_bundle(tmp_path / "b", policy, model=model)
+    if problem:
+        with pytest.raises(PolicyError, match=re.escape(problem)):
+            load_bundle(bundle)
+    else:
+        assert load_bundle(bundle).lines
+
+
+def test_a_file_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_BYTES_LIMIT", 64)
+    with pytest.raises(PolicyError, match="is larger than 64 bytes"):
+        load_bundle(write_bundle(tmp_path / "b"))
+
+
+def test_lines_are_read_again_when_they_were_let_go(tmp_path: Path) -> None:
+    lines = load_bundle(write_bundle(tmp_path / "b")).lines
+    assert isinstance(lines, PolicyLines)
+    before = [list(row) for row in lines.rows()]
+    lines.forget_rows()
+    assert lines.rows() == before == [[line.ptype, *line.fields] for line in lines]
+    lines.forget_rows()
+    problems: list[Problem] = []
+    lines.add("p, role:z, *, *, read, allow", "more.csv", problems)
+    assert lines.rows() == [*before, ["p", "role:z", "*", "*", "read", "allow"]]
+    assert lines.place(len(before), 3) == Place("more.csv", 1, 15)
+
+
+def test_the_collector_is_as_it_was_before() -> None:
+    assert gc.isenabled()
+    with collector_put_off():
+        assert not gc.isenabled()
+        with collector_put_off():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with collector_put_off():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_a_service_that_is_one_entry(tmp_path: Path) -> None:

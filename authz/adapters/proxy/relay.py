@@ -80,7 +80,8 @@ class Relay(grpc.GenericRpcHandler):
         if not decision:
             await self._refuse(decision, context)
         call = await self._call(self._channels.unary(method), decision, admission, context, request)
-        passing = self._enter(_Passing(admission, kind, context, call))
+        passing = _Passing(admission, kind, context, call)
+        stay = self._enter(passing)
         try:
             initial = await call.initial_metadata()
             if initial:
@@ -96,7 +97,7 @@ class Relay(grpc.GenericRpcHandler):
                 why = error.debug_error_string()
                 await _abort(context, decision, error.code(), error.details(), error.trailing_metadata(), why)
         finally:
-            passing.stay.leave()
+            stay.leave()
         if passing.refused is not None:
             await self._refuse(passing.refused, context)
         context.set_trailing_metadata(_trailers(trailers, decision))
@@ -114,7 +115,8 @@ class Relay(grpc.GenericRpcHandler):
         if not decision:
             await self._refuse(decision, context)
         call = await self._call(self._channels.stream(method), decision, admission, context)
-        passing = self._enter(_Passing(admission, kind, context, call))
+        passing = _Passing(admission, kind, context, call)
+        stay = self._enter(passing)
         requests = asyncio.create_task(passing.requests(first))
         try:
             initial = await call.initial_metadata()
@@ -131,7 +133,7 @@ class Relay(grpc.GenericRpcHandler):
             if passing.refused is None:
                 raise
         finally:
-            passing.stay.leave()
+            stay.leave()
             requests.cancel()
             call.cancel()
         if passing.refused is not None:
@@ -147,10 +149,11 @@ class Relay(grpc.GenericRpcHandler):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
         return make(*request, timeout=context.time_remaining(), metadata=tuple(metadata))
 
-    def _enter(self, passing: _Passing) -> _Passing:
-        if self._ongoing is not None:
-            passing.stay = self._ongoing.enter(passing.admission, passing.refuse)
-        return passing
+    def _enter(self, passing: _Passing) -> Stay:
+        if self._ongoing is None:
+            return NeverEnded()
+        # to end a call is to cancel the one to the server behind: what handles it is the one to give a status
+        return self._ongoing.enter(passing.admission, passing.refuse)
 
     async def _refuse(self, decision: Decision, context: Any) -> NoReturn:
         """End the call with the answer to ``decision``."""

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from authz.admin.caller import NoSubject, claims_of
+from authz.admin.caller import NOBODY, NoSubject, claims_of
 from authz.admin.can import Answer, can
 from authz.admin.source import open_bundle
 from authz.admin.words import BadWord, method_of, namespace_of
@@ -83,7 +83,8 @@ def _print(answer: Answer, claims: Claims, namespace: str, method: str) -> None:
         print(f"  as   {' -> '.join(verdict.rule.chain)}")
     else:
         print(f"  why  {verdict.reason}: {_why(answer)}")
-    print(f"  who  {', '.join(answer.subjects)}")
+    # who was made up for the question has no name
+    print(f"  who  {', '.join(each for each in answer.subjects if each != f'user:{NOBODY}')}")
     for note in claims.notes:
         print(f"       {note}")
     for miss in answer.near:

@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "call that shows it, which both bundles were really asked.\n\n"
         "  + gained    a caller with this subject is allowed now\n"
         "  - lost      it was allowed before\n"
-        "  ! denied    it was not allowed before either, and now a rule denies it: who was allowed otherwise is not\n"
+        "  ! denied    not allowed before either, and now a rule denies it: who was allowed otherwise no longer is\n"
         "  ? undenied  a denial is gone: who is allowed otherwise now may\n\n"
         "A bundle is a folder, REV:FOLDER in git (HEAD~1:policies/shop), STORE/current for what is in force, or\n"
         "STORE@ID for a revision by the beginning of its id.\n\n"

@@ -12,8 +12,10 @@ from authz.admin.access import Matrix, matrix
 from authz.admin.matrix_page import matrix_page
 from authz.admin.source import open_bundle
 from authz.admin.words import BadWord, namespace_of
+from authz.call import Scope
 from authz.cli.policy.shown import add_bundle, add_format, add_now, paint, print_json, usage
 from authz.decision.base import Effect
+from authz.policy.revision import NOWHERE
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "  authz policy matrix -n shop\n"
         "  authz policy matrix --format csv > access.csv\n"
         "  authz policy matrix --format html --output access.html\n\n"
-        "The page loads nothing: one file that can be sent to anyone."
+        "The page loads nothing: one file that can be sent to anyone.\n\n"
+        "exit codes: 0 always, 4 the bundle cannot be used"
     )
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help="only these (default: all in the bundle)")
     parser.add_argument("-n", "--namespace", help="in the terminal: this namespace (default: any that has no rule)")
@@ -78,7 +81,7 @@ def _rows(found: Matrix) -> list[tuple[str, ...]]:
 
 
 def _terminal(found: Matrix, namespace: str | None) -> int:
-    """A grid of methods by subjects, in the class of one namespace."""
+    """A grid of methods by subjects, in the class of one namespace. What touches no namespace is in ``@cluster``."""
     try:
         name = namespace_of(namespace) if namespace is not None else "*"
     except BadWord as exc:
@@ -88,6 +91,8 @@ def _terminal(found: Matrix, namespace: str | None) -> int:
     print(f"in {name if name != '*' else 'any namespace without a rule of its own'}")
     print(" " * width + "  ".join(paint(subject, "bold") for subject in found.subjects))
     for m, method in enumerate(found.methods):
+        if name != NOWHERE and found.entries[m].scope is Scope.CLUSTER:
+            continue
         cells = []
         for s, subject in enumerate(found.subjects):
             rule = found.cells.get((s, at, m))
