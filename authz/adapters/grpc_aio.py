@@ -124,7 +124,7 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
             raise AssertionError("abort returned") from None  # pragma: no cover
 
     async def _let_in(self, admission: Admission, message: Any, context: Any) -> None:
-        decision = admission.decide(message)
+        decision = await admission.decide_async(message)
         if not decision:
             await self._refuse(decision, context)
         context.set_trailing_metadata(((AUDIT_ID_KEY, decision.audit_id),))
@@ -230,7 +230,7 @@ class AuthorizedContext:
             message = await self._context.read()
             if message is grpc.aio.EOF:
                 return message
-            self._refused = self._admission.refuse_next(message)
+            self._refused = await self._admission.refuse_next_async(message)
             if self._refused is None:
                 return message
         return await self._refuse(self._refused, self._context)
