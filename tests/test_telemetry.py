@@ -22,6 +22,8 @@ import authz
 from authz.call import Call
 from authz.decision import authorizer_for
 from authz.decision.base import Decision, Effect, Verdict
+from authz.decision.shadow import ShadowAuthorizer
+from authz.decision.union import UnionAuthorizer
 from authz.engine import Engine, Policy
 from authz.errors import ConfigError
 from authz.policy.load import load_bundle
@@ -188,7 +190,16 @@ def test_caches_tell_how_much_was_not_found_in_them(
     for _ in range(5):
         assert engine.check(GET, [token])
     assert points(reader, "authz.cache.stored")[("tokens",)] == 1
+    assert points(reader, "authz.cache.stored")[("decisions",)] == 1
     assert points(reader, "authz.cache.entries")[("tokens",)] == 1
+
+
+def test_a_union_and_a_shadow_tell_of_the_policy_in_force(policy: Policy) -> None:
+    inner = policy.authorizer
+    union = UnionAuthorizer(inner, [Rooms()], policy.revision.id)
+    for wrapped in (union, ShadowAuthorizer(inner, Rooms(), "def"), ShadowAuthorizer(union, inner, "def")):
+        assert wrapped.caches["decisions"] is inner.caches["decisions"]  # type: ignore[attr-defined]
+    assert ShadowAuthorizer(Rooms(), inner, "def").caches == {}
 
 
 def test_two_engines_share_the_instruments_and_add_up(

@@ -6,9 +6,9 @@ bundle before anyone else is asked: no plugin can let them in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from authz.call import Call
 from authz.claims.base import Claims
@@ -43,6 +43,12 @@ class UnionAuthorizer:
         self._others = tuple(others)
         self._revision = revision
         self._ignore_rules = ignore_rules
+
+    @property
+    def caches(self) -> Mapping[str, Any]:
+        """What the policy in force remembers, for metrics."""
+        found: Mapping[str, Any] = getattr(self._bundle, "caches", {})
+        return found
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """See :class:`authz.decision.base.Authorizer`."""

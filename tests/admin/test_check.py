@@ -195,20 +195,19 @@ def _mutate(data: bytes, chance: random.Random) -> bytes:
     junk = chance.choice(
         [b"\xff", b"\x00", b",", b"*", b"#", b"\t", b'"', b";", b"\xef\xbb\xbf", b"(", b"{", b":", b"p, "]
     )
-    return chance.choice(
-        [
-            lambda: data[:spot],
-            lambda: data[:spot] + junk + data[spot:],
-            lambda: data[:spot] + data[spot + 1 :],
-            lambda: b"\n".join([*lines[:at], *lines[at + 1 :]]),
-            lambda: b"\n".join([*lines[:at], lines[at], *lines[at:]]),
-            lambda: data.replace(b"allow", b"alow", 1),
-            lambda: data.replace(b"role:", b"rule:", 1),
-            lambda: data.replace(b", ", b" ", 1),
-            lambda: data.replace(b"*", b"**", 1),
-            lambda: data.swapcase(),
-            lambda: b"<<<<<<< HEAD\n" + data,
-            lambda: b"",
-            lambda: bytes(chance.randrange(256) for _ in range(200)),
-        ]
-    )()
+    kinds = (
+        data[:spot],
+        data[:spot] + junk + data[spot:],
+        data[:spot] + data[spot + 1 :],
+        b"\n".join([*lines[:at], *lines[at + 1 :]]),
+        b"\n".join([*lines[:at], lines[at], *lines[at:]]),
+        data.replace(b"allow", b"alow", 1),
+        data.replace(b"role:", b"rule:", 1),
+        data.replace(b", ", b" ", 1),
+        data.replace(b"*", b"**", 1),
+        data.swapcase(),
+        b"<<<<<<< HEAD\n" + data,
+        b"",
+        chance.randbytes(200),
+    )
+    return chance.choice(kinds)
