@@ -211,6 +211,15 @@ def test_a_session_from_before_does_not_get_past_a_removed_ca(version: ssl.TLSVe
         assert not resumed
 
 
+def test_each_port_needs_credentials_of_its_own(folder: Folder) -> None:
+    """What one port was told of a change, another would never hear; gRPC says so at the start."""
+    server, credentials = grpc.server(futures.ThreadPoolExecutor(1)), folder.credentials()
+    server.add_secure_port("127.0.0.1:0", credentials)
+    with pytest.raises(RuntimeError, match="Failed to bind"):
+        server.add_secure_port("127.0.0.1:0", credentials)
+    server.add_secure_port("127.0.0.1:0", folder.credentials())
+
+
 HALVES: list[tuple[str, Callable[[Folder], object], str]] = [
     ("a key that does not fit yet", lambda f: replace(f.key, SERVERS.issue_server().key), "is not the key of the cert"),
     ("a key cut off", lambda f: replace(f.key, f.issued.key[:60]), "has no key that can be used"),
