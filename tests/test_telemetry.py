@@ -272,6 +272,7 @@ def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture
     assert seen == [decision]
     assert [record.decision for record in rooms.records] == [decision]
     assert "could not be observed" in caplog.text
+    engine.close()
 
 
 def test_prometheus_scrapes_it(policy: Policy) -> None:
@@ -320,6 +321,15 @@ def test_a_typo_in_the_section_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "\ntelemetry: {spanss: false}\n")
     with pytest.raises(ConfigError, match=r"unknown key `telemetry.spanss`; did you mean `spans`"):
         authz.load_config(path)
+
+
+def test_without_opentelemetry_the_section_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = configure(tmp_path)
+    path.write_text(path.read_text() + "\ntelemetry: {}\n")
+    monkeypatch.setitem(sys.modules, "authz.telemetry", None)
+    with pytest.raises(ConfigError, match=r"authz.yaml:\d+:12: `telemetry` needs a package that is not installed"):
+        authz.load_config(path)
+    assert not (tmp_path / "audit.jsonl").exists()
 
 
 PROGRAM = """

@@ -13,7 +13,7 @@ from typing import Any, Final
 from authz.call import Call
 from authz.claims.base import Claims
 from authz.decision.base import Authorizer, Effect, Rule, Verdict
-from authz.errors import EvaluationError
+from authz.errors import EvaluationError, Place
 from authz.reason import Reason
 
 _BY_THE_CALL: Final = frozenset(
@@ -93,7 +93,7 @@ class UnionAuthorizer:
             raise EvaluationError(
                 f"the authorizer {name} says {verdict.effect.value}, with the reason {verdict.reason!r}"
             )
-        return replace(verdict, revision=self._revision, namespace=namespace)
+        return replace(verdict, revision=self._revision, namespace=namespace, shadow=None)
 
 
 def _is_whole(verdict: object) -> bool:
@@ -102,5 +102,18 @@ def _is_whole(verdict: object) -> bool:
         and isinstance(verdict.effect, Effect)
         and isinstance(verdict.reason, Reason)
         and isinstance(verdict.detail, str)
-        and (verdict.rule is None or isinstance(verdict.rule, Rule))
+        and (verdict.rule is None or _is_whole_rule(verdict.rule))
+    )
+
+
+def _is_whole_rule(rule: object) -> bool:
+    """Whether ``rule`` can be recorded: a record that cannot be written would be a decision without one."""
+    return (
+        isinstance(rule, Rule)
+        and isinstance(rule.text, str)
+        and rule.text.isprintable()
+        and isinstance(rule.place, Place)
+        and str(rule).isprintable()
+        and isinstance(rule.chain, tuple)
+        and all(isinstance(name, str) and name.isprintable() for name in rule.chain)
     )
