@@ -63,6 +63,18 @@ class Authentication(Protocol):
         ...
 
 
+class Beside(Protocol):
+    """Something that runs beside the calls, in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End."""
+        ...
+
+
 class Observer(Protocol):
     """Is told of each decision after it was recorded, such as for metrics. It has no say in it."""
 
@@ -110,6 +122,7 @@ class Engine:
         self._policy = policy
         self._sink = sink
         self._observers = tuple(observers)
+        self._beside: list[Beside] = []
         self._write_async = getattr(sink, "write_async", None)
         self._failure_limit = failure_limit
         self.enforcement = enforcement or Enforcement()
@@ -126,6 +139,11 @@ class Engine:
         before = self._policy.revision.id
         self._policy = policy
         self.record(policy_loaded(policy.revision, before))
+
+    def run_beside(self, part: Beside) -> None:
+        """Start ``part``, such as a watcher of the policy's files, and stop it when the engine is closed."""
+        self._beside.append(part)
+        part.start()
 
     def reject(self, error: PolicyError) -> None:
         """Record that a policy was refused, and why; the one in force stays."""
@@ -318,6 +336,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop what runs in the background, and close the audit log. A check after this is refused."""
+        for part in self._beside:
+            part.stop()
         self._authentication.close()
         for observer in self._observers:
             end = getattr(observer, "close", None)

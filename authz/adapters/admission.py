@@ -115,7 +115,15 @@ class Admission:
             message: the first request message; None if there is none, or if :attr:`needs_message` is false.
         """
         call = self._read(message)
-        decision = self._check(call)
+        decision = self._admit(call, self._engine.check(call, self._credentials, self._policy))
+        if decision:
+            UnderWay(decision, call, self._credentials, self._engine).enter()
+        return decision
+
+    async def decide_async(self, message: object | None = None) -> Decision:
+        """As :meth:`decide`, for an event loop: while the audit log waits for the disk, other calls go on."""
+        call = self._read(message)
+        decision = self._admit(call, await self._engine.check_async(call, self._credentials, self._policy))
         if decision:
             UnderWay(decision, call, self._credentials, self._engine).enter()
         return decision
@@ -126,7 +134,17 @@ class Admission:
         if self.refused is None:
             call = self._read(message)
             if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
-                decision = self._check(call)
+                decision = self._admit(call, self._engine.check(call, self._credentials, self._policy))
+                self.refused = None if decision else decision
+        return self.refused
+
+    async def refuse_next_async(self, message: object) -> Decision | None:
+        """As :meth:`refuse_next`, for an event loop."""
+        self.refused = self.refuse_now()
+        if self.refused is None:
+            call = self._read(message)
+            if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
+                decision = self._admit(call, await self._engine.check_async(call, self._credentials, self._policy))
                 self.refused = None if decision else decision
         return self.refused
 
@@ -137,11 +155,8 @@ class Admission:
         return self.refused
 
     def recheck(self) -> Decision | None:
-        """As :meth:`refuse_now`, and looks at the credential itself: it may have been revoked."""
-        policy = self._engine.policy
-        if policy is not self._policy:
-            return self._again(policy)
-        return self._engine.refuse_unproven(self._call(self._namespaces(), None), self._credentials)
+        """As :meth:`refuse_now`, whatever the time: a credential may be revoked, and a rule may end by itself."""
+        return self._again(self._engine.policy)
 
     def _again(self, policy: Policy) -> Decision | None:
         refused = self._engine.refuse(self._call(self._namespaces(), None), self._credentials, policy)
@@ -168,8 +183,8 @@ class Admission:
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
         return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span)
 
-    def _check(self, call: Call) -> Decision:
-        decision = self._engine.check(call, self._credentials, self._policy)
+    def _admit(self, call: Call, decision: Decision) -> Decision:
+        """Take note of what ``decision`` admits."""
         if decision:
             self._admitted |= frozenset(call.namespaces)
             principal, claims = decision.principal, decision.claims

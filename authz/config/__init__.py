@@ -52,4 +52,5 @@ def load_config(path: str | PathLike[str]) -> Engine:
         telemetry.watch(engine, authentication, mapper)
     engine.record(Event(EventName.CONFIG, {"file": str(path), "sha256": sha256(Path(path).read_bytes()).hexdigest()}))
     engine.record(policy_loaded(in_force.revision))
+    maker.follow(engine)
     return engine

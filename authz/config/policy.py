@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from authz.decision.bundle import BundleAuthorizer
 from authz.decision.shadow import ShadowAuthorizer
 from authz.decision.union import UnionAuthorizer
 from authz.document import Section
-from authz.engine import Policy
+from authz.engine import Engine, Policy
 from authz.errors import KeyFileError, PolicyError
 from authz.policy.load import load_bundle
 from authz.policy.revision import Revision
 from authz.policy.signature import Signer, read_signer, verify_signature
+from authz.policy.watch import DirectorySource, Watcher
 
 _log = logging.getLogger("authz.shadow")
 
@@ -30,6 +32,7 @@ class PolicyMaker:
         shadow: the folder of the bundle that is asked without effect.
         plugins: authorizers that decide together with the bundle.
         ignore_rules: the bundle's rules say nothing, only ``plugins`` do.
+        watch: put each change of the bundle's files in force while the engine runs.
         signers: given any, one of them must have signed the bundle, the shadow aside.
     """
 
@@ -41,7 +44,9 @@ class PolicyMaker:
         *,
         ignore_rules: bool = False,
         signers: Sequence[Signer] = (),
+        watch: bool = True,
     ) -> None:
+        self.watch = watch
         self.bundle = bundle
         self.shadow = shadow
         self._plugins = tuple(plugins)
@@ -93,6 +98,34 @@ class PolicyMaker:
             return first
         return ShadowAuthorizer(first, self._with_plugins(rules, revision), revision.id)
 
+    def follow(self, engine: Engine) -> None:
+        """Put each change of the bundle's files, and of the shadow's, in force in ``engine``, until that is closed.
+
+        A bundle that is refused leaves the policy that is in force in force, and the log says why.
+        """
+        if not self.watch:
+            return
+        one_at_a_time = threading.Lock()
+
+        def adopt(revision: Revision) -> None:
+            try:
+                with one_at_a_time:
+                    engine.adopt(self.make(revision))
+            except PolicyError as exc:
+                engine.reject(exc)
+
+        def adopt_shadow(_: Revision) -> None:
+            # beside whatever is in force by now, which the other watcher may have just replaced
+            with one_at_a_time:
+                engine.adopt(self.make(engine.policy.revision))
+
+        source = DirectorySource(self.bundle)
+        engine.run_beside(Watcher(source, engine.policy.revision.id, adopt, engine.reject))
+        if self.shadow is not None:
+            asked = engine.policy.authorizer
+            known = asked.revision if isinstance(asked, ShadowAuthorizer) else None
+            engine.run_beside(Watcher(DirectorySource(self.shadow), known, adopt_shadow, lambda _: None))
+
 
 def _slow(rules: BundleAuthorizer) -> str:
     """Why the rules are evaluated one by one; empty if they are not."""
@@ -125,8 +158,9 @@ def read_policy(section: Section) -> PolicyMaker:
         if ignore_rules:
             raise section.refuse("shadow", "where rules are ignored, a shadow's are, too", "remove one of the two")
     signers = [_signer(section, file) for file in section.files("require_signature", ())]
+    watch = section.boolean("watch", True)
     section.close()
-    return PolicyMaker(bundle, folder, plugins, ignore_rules=ignore_rules, signers=signers)
+    return PolicyMaker(bundle, folder, plugins, ignore_rules=ignore_rules, signers=signers, watch=watch)
 
 
 def _signer(section: Section, file: Path) -> Signer:
