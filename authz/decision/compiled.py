@@ -112,6 +112,11 @@ class CompiledAuthorizer(BundleAuthorizer):
         """Whether any rule ends by itself; :class:`authz.decision.ending.EndingAuthorizer` sees to that."""
         return bool(self._index.ends)
 
+    @property
+    def caches(self) -> Mapping[str, Memory[_Question, Verdict]]:
+        """What is remembered, by what it is, for metrics."""
+        return {"decisions": self._decided}
+
     def _forget(self) -> None:
         """Forget whatever was decided."""
         self._decided: Memory[_Question, Verdict] = Memory(LIMIT)
