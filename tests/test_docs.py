@@ -6,12 +6,16 @@ language ``text`` is for pictures and for what a program prints.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +28,14 @@ import pytest
 import authz
 from authz import document
 from authz.admin.test import run_tests
+from authz.audit.checkpoint import SigningKey
 from authz.config.authn import read_authn
 from authz.config.plugins import METHODS
 from authz.errors import ConfigError
 from authz.policy.load import load_bundle
+from examples.incident.__main__ import record
 from examples.orders.keys import make_keys
+from tests.docs_policy import POLICIES
 from tests.docs_serving import SERVING
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +56,7 @@ README_CONFIG = next(
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder: keys, the default bundle, and the configuration of the README."""
     make_keys(tmp_path / "keys")
+    SigningKey.generate(tmp_path / "keys" / "audit.key")
     shutil.copytree(ROOT / "policies", tmp_path / "policies")
     (tmp_path / "authz.yaml").write_text(README_CONFIG)
     monkeypatch.chdir(tmp_path)
@@ -196,12 +204,45 @@ def run_record(body: str, folder: Path) -> None:
     assert list(json.loads(body)) == list(real)
 
 
+@functools.cache
+def incident() -> Path:
+    """The folder that `python -m examples.incident` makes, once."""
+    folder = Path(tempfile.mkdtemp(prefix="authz-docs-")) / "DEMO"
+    folder.mkdir()
+    atexit.register(shutil.rmtree, folder.parent)
+    record(folder)
+    return folder
+
+
+def run_incident(body: str, folder: Path) -> None:
+    """The commands print what stands below them, blanks aside; there may be more before, between and behind."""
+    copy = folder / "DEMO"
+    shutil.copytree(incident(), copy)
+    said = ""
+    for line in body.splitlines():
+        if line.startswith("$ "):
+            words = shlex.split(line[2:])
+            assert words[:2] == ["authz", "audit"]
+            done = subprocess.run(
+                [sys.executable, "-m", *words],
+                cwd=copy,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "COLUMNS": "400"},
+            )
+            assert done.returncode in (0, 3), done.stderr
+            said = " ".join(done.stdout.split())
+        else:
+            assert " ".join(line.split()) in said, f"{line}\nis not in\n{done.stdout}"
+
+
 def run_text(body: str, folder: Path) -> None:
     assert body.strip()
 
 
 RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("console", None): run_console,
+    ("console", "incident"): run_incident,
     ("python", None): run_python,
     ("python", "test_orders.py"): run_tests_of_service,
     ("python", "metrics.py"): run_metrics,
@@ -219,6 +260,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("json", "audit record"): run_record,
     ("text", None): run_text,
     **SERVING,
+    **POLICIES,
 }
 
 

@@ -30,6 +30,10 @@ class Masking:
         self._plain = tuple(plain)
         self._hide = tuple(hide)
 
+    def hides(self, names: Collection[str]) -> bool:
+        """Whether one of the fields ``names`` is left out."""
+        return not set(names).isdisjoint(self._hide)
+
     def subject(self, subject: str, prefix: str = "") -> str:
         """What stands in the log for ``subject``.
 

@@ -99,12 +99,12 @@ class Record:
             "peer_ip": ip,
             "peer_port": port,
             "user_agent": clean(call.user_agent),
-            "trace_id": clean(call.trace_id),
-            "span_id": clean(call.span_id),
             "grpc_code": decision.reason.status,
-            "eval_us": self.elapsed_ns // 1000,
             "redacted": [],
             "truncated": cut,
+            "trace_id": clean(call.trace_id),
+            "span_id": clean(call.span_id),
+            "eval_us": self.elapsed_ns // 1000,
         }
         if decision.shadow is not None:
             fields |= _shadow(decision.shadow)

@@ -238,6 +238,7 @@ class _Walk:
             self._anchors = {seq: line for seq, line in anchors.items() if seq > self._seq}
             self.report.first = int(self._resume["first"])
             self.report.sealed = int(self._resume["sealed"])
+            self.report.closed = bool(self._resume["closed"])
 
     def _find(self, kind: Kind, segment: Segment, number: int, seq: int, message: str) -> None:
         if len(self.findings) >= _FINDINGS_LIMIT:
@@ -273,6 +274,7 @@ class _Walk:
                 self._unsealed += 1
                 if self._unsealed == 1:
                     self._unsealed_line = line
+                    self.report.closed = False
             else:
                 self._look(line, segment, number)
             count += 1
@@ -461,7 +463,8 @@ class _Walk:
             return {}
         return {
             "seq": self._seq, "hash": self._hash, "unsealed": self._unsealed, "first": self.report.first,
-            "sealed": self.report.sealed, "segment_first": max(self._firsts, default=0), **position,
+            "sealed": self.report.sealed, "closed": self.report.closed,
+            "segment_first": max(self._firsts, default=0), **position,
         }  # fmt: skip
 
 

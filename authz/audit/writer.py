@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from authz.audit.base import Entry
 from authz.audit.chain import Link, new_writer
 from authz.audit.checkpoint import checkpoint
 from authz.audit.commit import GroupCommit
+from authz.audit.encoder import Encoder
 from authz.audit.event import Event, EventName
 from authz.audit.lane import Lane, Tail, read_tail
 from authz.audit.loss import Loss
@@ -30,6 +32,7 @@ from authz.audit.record import VERSION, Record
 from authz.audit.reserve import Reserve
 from authz.audit.selection import Detail, shorten
 from authz.audit.settings import Durability, LogSettings
+from authz.audit.shelf import shelve
 from authz.errors import AuditError
 
 _log = logging.getLogger("authz")
@@ -61,6 +64,7 @@ class AuditLog:
         self._root = path
         self._shared = shared
         self._forked = False
+        self._encoder = Encoder(self._settings.masking)
         self._lock = threading.Lock()
         self._open()
         if shared:
@@ -74,6 +78,7 @@ class AuditLog:
         self._commit = GroupCommit(self._sync, self._sync_failed)
         self._wake = threading.Event()
         self._anchored: deque[bytes] = deque(maxlen=_ANCHORS_LIMIT)
+        self._bundles: deque[tuple[Path, str]] = deque()
         self._retired: list[int] = []
         self._fd = -1
         self._closed = False
@@ -192,6 +197,7 @@ class AuditLog:
         self._tender.join(5)
         self._commit.close()
         self._deliver_anchors()
+        self._shelve()
         for mirror in self._settings.mirrors:
             mirror.close()
         with self._disk:
@@ -236,6 +242,22 @@ class AuditLog:
             if not self._settings.unsafe_allow_unrecorded:
                 raise
 
+    def checkpoint(self) -> None:
+        """Seal what is written so far, now: before a copy is made, or the machine goes away.
+
+        Raises:
+            AuditError: the log is closed, or the checkpoint cannot be written.
+        """
+        with self._lock:
+            if self._closed or self._forked:
+                raise AuditError(f"the audit log {self.path} is closed")
+            if self._unsealed:
+                try:
+                    self._settle()
+                    self._seal()
+                except OSError as exc:
+                    raise AuditError(f"the audit log {self.path} cannot be sealed: {exc.strerror}") from None
+
     def lose(self, count: int, cause: str) -> None:
         """Account for ``count`` records that will never be written: their numbers are used up."""
         with self._lock:
@@ -249,13 +271,15 @@ class AuditLog:
                 detail = settings.selection.detail(entry)
                 if detail is Detail.COUNTED:
                     return None
-            fields = entry.fields()
-            if detail is Detail.BRIEF:
+            if isinstance(entry, Record):
+                if detail is Detail.FULL:
+                    return self._encoder.encode(entry)
+                fields = self._encoder.fields(entry)
                 shorten(fields)
-            if settings.masking is not None and isinstance(entry, Record):
-                principal = entry.decision.principal
-                settings.masking.apply(fields, principal.prefix if principal else "")
-            return orjson.dumps(fields)
+                return orjson.dumps(fields)
+            if entry.bundle is not None:
+                self._bundles.append((entry.bundle, str(entry.details.get("policy_version"))))
+            return orjson.dumps(entry.fields())
         except Exception as exc:
             self._complain(f"an entry is written in its shortest form: {type(exc).__name__}")
             return _minimal(entry)
@@ -271,7 +295,7 @@ class AuditLog:
                 if self._doubtful:
                     self._settle()
                 if loss is None:
-                    self._put([body])
+                    self._put_one(body)
                 else:
                     self._put([loss.body(), body], first=loss.last + 1)
                     self._loss = None
@@ -294,7 +318,15 @@ class AuditLog:
             line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, link, body[1:])
             link = hashlib.sha256(line).hexdigest().encode()
             lines.append(line)
-        data = lines[0] if len(lines) == 1 else b"".join(lines)
+        self._write_lines(b"".join(lines), lines, seq, link)
+
+    def _put_one(self, body: bytes) -> None:
+        """As :meth:`_put`, for the one line of a call."""
+        seq = self._seq + 1
+        line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, self._hash, body[1:])
+        self._write_lines(line, (line,), seq, hashlib.sha256(line).hexdigest().encode())
+
+    def _write_lines(self, data: bytes, lines: Sequence[bytes], seq: int, link: bytes) -> None:
         # should an interrupt come between, the file says what is true
         self._doubtful = True
         self._write(data)
@@ -362,6 +394,15 @@ class AuditLog:
 
     # -- beside the calls
 
+    def _shelve(self) -> None:
+        """Keep a copy of each policy that came into force."""
+        while self._bundles:
+            bundle, revision = self._bundles.popleft()
+            try:
+                shelve(bundle, revision, self._root if self._shared else self._root.parent)
+            except AuditError as exc:
+                self._complain(str(exc))
+
     def _sync(self) -> int:
         with self._disk:
             # the number first: what is appended while the disk works is not counted as done
@@ -404,6 +445,7 @@ class AuditLog:
             for descriptor in retired:
                 os.close(descriptor)
         self._deliver_anchors()
+        self._shelve()
         if self._ticket > self._synced or self._loss or self._unsealed:
             return settings.sync_seconds
         return 1.0

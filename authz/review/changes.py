@@ -1,0 +1,93 @@
+"""Changes: each policy that came into force or was refused, and what it did to the decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from authz.review.logs import Logs
+
+_FLIPS_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A question that was answered otherwise before and after."""
+
+    sub: str | None
+    method: str
+    namespace: str | None
+    before: str
+    after: str
+    count: int
+
+
+@dataclass(slots=True)
+class Change:
+    """One policy that came into force, or was refused.
+
+    Attributes:
+        time, writer: when, and in which process's log.
+        event: ``policy.loaded`` or ``policy.rejected``.
+        before, after: revisions; None: not known.
+        problems: why it was refused.
+        allowed, refused: decisions by the revision, as far as the log goes.
+        turned: what the log shows decided otherwise by the revision before: at most 20, those asked most often first.
+    """
+
+    time: datetime
+    writer: str
+    event: str
+    before: str | None
+    after: str | None
+    problems: tuple[str, ...] = ()
+    allowed: int = 0
+    refused: int = 0
+    turned: list[Turned] = field(default_factory=list)
+
+
+def changes(logs: Logs) -> list[Change]:
+    """Every change of policy, oldest first."""
+    rows = logs.ask(
+        'SELECT time, writer, event, "before", policy_version, problems FROM records '
+        "WHERE event IN ('policy.loaded', 'policy.rejected') ORDER BY time, writer, seq"
+    )
+    counts = {
+        row["policy_version"]: (row["allowed"], row["refused"])
+        for row in logs.ask(
+            "SELECT policy_version, count(*) FILTER (decision = 'allow') AS allowed, "
+            "count(*) FILTER (decision <> 'allow') AS refused FROM decisions GROUP BY policy_version"
+        )
+    }
+    found: list[Change] = []
+    last: dict[str, str] = {}
+    for row in rows:
+        loaded = row["event"] == "policy.loaded"
+        after = row["policy_version"] if loaded else None
+        before = row["before"] or last.get(row["writer"]) if loaded else row["policy_version"]
+        change = Change(
+            row["time"], row["writer"], row["event"], before, after, tuple(row["problems"] or ())
+        )  # fmt: skip
+        if loaded:
+            change.allowed, change.refused = counts.get(after, (0, 0))
+            last[row["writer"]] = str(after)
+            if before and after and before != after:
+                change.turned = _turned(logs, before, after)
+        found.append(change)
+    return found
+
+
+def _turned(logs: Logs, before: str, after: str) -> list[Turned]:
+    rows = logs.ask(
+        "WITH asked AS (SELECT policy_version, sub, roles, method, namespaces, any_value(namespace) AS namespace, "
+        "arg_max(decision, time) AS decision, count(*) AS n FROM decisions WHERE policy_version IN (?, ?) "
+        "GROUP BY policy_version, sub, roles, method, namespaces) "
+        "SELECT b.sub, b.method, b.namespace, b.decision AS was, a.decision AS is_now, a.n FROM asked b JOIN asked a "
+        "ON b.sub IS NOT DISTINCT FROM a.sub AND b.roles IS NOT DISTINCT FROM a.roles AND b.method = a.method "
+        "AND b.namespaces IS NOT DISTINCT FROM a.namespaces WHERE b.policy_version = ? AND a.policy_version = ? "
+        "AND (b.decision = 'allow') <> (a.decision = 'allow') ORDER BY a.n DESC, b.method, b.sub LIMIT ?",
+        [before, after, before, after, _FLIPS_LIMIT],
+    )
+    return [
+        Turned(row["sub"], row["method"], row["namespace"], row["was"], row["is_now"], row["n"]) for row in rows
+    ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""Compact: closed segments become Parquet, with the exact bytes of every line, so that they still verify."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from authz.audit.segment import Segment, find_segments
+from authz.audit.verify import verify
+from authz.errors import AuditError
+from authz.review.logs import COLUMNS
+
+_OBJECT_LIMIT: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """One segment that became Parquet.
+
+    Attributes:
+        source: the lines it was made of.
+        path: the Parquet file.
+        lines: how many lines it holds.
+        before, after: sizes in bytes.
+        deleted: whether the source was deleted.
+    """
+
+    source: Path
+    path: Path
+    lines: int
+    before: int
+    after: int
+    deleted: bool
+
+
+def compact(paths: Iterable[Path], *, delete: bool = False) -> list[Compacted]:
+    """Make Parquet files of the closed segments in some files and folders. What is written to is left alone.
+
+    A segment is only compacted if its own lines are sound, and only deleted when the Parquet file gave back the very
+    same bytes.
+
+    Args:
+        paths: logs, or folders of logs.
+        delete: whether to delete the segments that were compacted.
+
+    Raises:
+        AuditError: a segment is damaged, or cannot be read or written.
+    """
+    return [
+        _compact(segment, delete=delete)
+        for segment in find_segments(paths)
+        if segment.writer and segment.path.suffix == ".jsonl" and _is_closed(segment)
+    ]
+
+
+def _is_closed(segment: Segment) -> bool:
+    """A closed segment has its first number in its name."""
+    return segment.path.stem.endswith(f"-{segment.first:012d}")
+
+
+def _compact(segment: Segment, *, delete: bool) -> Compacted:
+    import duckdb
+
+    source = segment.path
+    # what came before and after is in other segments; here only the lines themselves count
+    lone = ("beginning", "anchor")
+    damage = [finding for finding in verify([source], cadence=2**62).damage if finding.kind not in lone]
+    if damage:
+        raise AuditError(f"{source} is damaged and stays as it is: {damage[0]}")
+    path = source.with_suffix(".parquet")
+    making = source.with_name(f".{path.name}.making")
+    types = ", ".join(f'"{name}": "{kind}"' for name, kind in COLUMNS.items())
+    literal = "'" + str(source).replace("'", "''").replace("[", "[[]").replace("*", "[*]") + "'"
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"COPY (SELECT unnest(json_transform(json, '{{{types}}}')), encode(json::VARCHAR || chr(10)) AS line "
+                f"FROM read_json_objects({literal}, format='newline_delimited', "
+                f"maximum_object_size={_OBJECT_LIMIT})) TO '{str(making).replace(chr(39), chr(39) * 2)}' "
+                "(FORMAT parquet, COMPRESSION zstd)"
+            )
+    except duckdb.Error as exc:
+        with contextlib.suppress(OSError):
+            making.unlink()
+        raise AuditError(f"{source} cannot be compacted: {str(exc).splitlines()[0]}") from None
+    given_back = hashlib.sha256()
+    count = 0
+    for line in Segment(making.rename(path), segment.writer, segment.first, 0).lines():
+        given_back.update(line)
+        count += 1
+    with source.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").digest() != given_back.digest():
+            path.unlink()
+            raise AuditError(f"{source} did not come back from Parquet as it was, and stays as it is")
+    if delete:
+        source.unlink()
+    return Compacted(source, path, count, segment.size, path.stat().st_size, delete)

@@ -1,0 +1,168 @@
+"""Usage: what of a policy was ever used, and the least policy that covers what somebody did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+from authz.policy.load import load_bundle
+from authz.policy.revision import NOWHERE, PolicyLine
+from authz.review.logs import Logs
+from authz.review.search import Search
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """What of a policy decided nothing.
+
+    Attributes:
+        policy: its revision.
+        since: from when decisions were looked at.
+        in_force: since when the log shows this very revision in force; None: it does not.
+        rules: rules that decided no call.
+        grants: ``g`` lines by which no rule was reached.
+        roles: roles that callers had and no rule was reached by, as (subject, role), at most 1,000.
+    """
+
+    policy: str
+    since: datetime
+    in_force: datetime | None
+    rules: tuple[PolicyLine, ...]
+    grants: tuple[PolicyLine, ...]
+    roles: tuple[tuple[str, str], ...]
+
+
+def unused(logs: Logs, bundle: Path, days: float, now: datetime | None = None) -> Unused:
+    """What of the policy in the folder ``bundle`` was not used in the last ``days``, by the log.
+
+    A rule counts as used if a decision names it, in whichever revision; the log names one rule for each decision.
+
+    Raises:
+        PolicyError: the bundle cannot be used.
+    """
+    revision = load_bundle(bundle)
+    since = (now or datetime.now(UTC)) - timedelta(days=days)
+    at = since.astimezone(UTC).replace(tzinfo=None)
+    used = {row["rule"] for row in logs.ask("SELECT DISTINCT rule FROM decisions WHERE time >= ?", [at])}
+    reached: set[tuple[str, str]] = set()
+    for row in logs.ask("SELECT DISTINCT rule_chain AS chain FROM decisions WHERE time >= ?", [at]):
+        reached.update(pairwise(row["chain"] or ()))
+    held = logs.ask(
+        "WITH held AS (SELECT DISTINCT sub, unnest(roles) AS role FROM decisions WHERE time >= ?), "
+        "used AS (SELECT DISTINCT sub, rule_chain[1] AS role FROM decisions WHERE time >= ? AND rule IS NOT NULL) "
+        "SELECT sub, role FROM held WHERE sub IS NOT NULL AND NOT EXISTS (SELECT 1 FROM used WHERE used.sub = held.sub "
+        "AND used.role = 'role:' || split_part(held.role, '@', 1)) ORDER BY sub, role LIMIT 1000",
+        [at, at],
+    )
+    loaded = logs.ask(
+        "SELECT min(time) AS first FROM records WHERE event = 'policy.loaded' AND policy_version = ?", [revision.id]
+    )
+    rules = tuple(line for line in revision.lines if line.ptype == "p" and line.text not in used)
+    grants = tuple(line for line in revision.lines if line.ptype == "g" and tuple(line.fields[:2]) not in reached)
+    first = loaded[0]["first"] if loaded else None
+    return Unused(revision.id, since, first, rules, grants, tuple((row["sub"], row["role"]) for row in held))
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """One line of the least policy.
+
+    Attributes:
+        line: the rule.
+        count, last: how often it would have decided, and when last.
+    """
+
+    line: str
+    count: int
+    last: datetime
+
+
+def suggest(logs: Logs, subject: str, search: Search | None = None) -> list[Suggestion]:
+    """The least policy that covers what ``subject`` (``user:corp:alice``) was allowed: a rule for each thing done."""
+    where, parameters = (search or Search()).sql()
+    rows = logs.ask(
+        "SELECT name, method, access, count(*) AS n, max(time) AS last FROM "
+        "(SELECT unnest(namespaces) AS name, method, request[4] AS access, time FROM decisions "
+        f"WHERE decision = 'allow' AND sub = ? AND {where}) "
+        "GROUP BY name, method, access ORDER BY name, method",
+        [subject, *parameters],
+    )
+    return [
+        Suggestion(
+            f"p, {subject}, {row['name'] or NOWHERE}, {row['method']}, {row['access'] or '*'}, allow",
+            row["n"],
+            row["last"],
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Doer:
+    """Somebody and a method.
+
+    Attributes:
+        sub: who.
+        roles: roles at the latest call.
+        did: how often it was allowed.
+        refused: how often it was not.
+        last: when it was called last; None: never.
+        can: whether the policy that was named allows it; None: none was named, or it cannot tell.
+    """
+
+    sub: str
+    roles: tuple[str, ...]
+    did: int
+    refused: int
+    last: datetime | None
+    can: bool | None
+
+
+def who_did(logs: Logs, method: str, namespace: str | None = None, bundle: Path | None = None) -> list[Doer]:
+    """Who called ``method`` (a pattern), and, by the policy in ``bundle``, who of all known callers can.
+
+    Args:
+        logs: where to look.
+        method: gRPC full method; ``*`` and ``?`` stand for any characters.
+        namespace: only calls that name it (a pattern); None: all.
+        bundle: a policy; the callers that the log knows are asked about each method that was matched.
+
+    Raises:
+        PolicyError: the bundle cannot be used.
+    """
+    words = f"method:{method}" + (f" ns:{namespace}" if namespace else "")
+    where, parameters = Search.parse(words).sql()
+    rows = logs.ask(
+        "SELECT sub, arg_max(roles, time) AS roles, arg_max(authn, time) AS authn, arg_max(iss, time) AS iss, "
+        f"count(*) FILTER (decision = 'allow' AND {where}) AS did, "
+        f"count(*) FILTER (decision <> 'allow' AND {where}) AS refused, max(time) FILTER ({where}) AS last "
+        "FROM decisions WHERE sub IS NOT NULL GROUP BY sub ORDER BY did DESC, refused DESC, sub",
+        [*parameters, *parameters, *parameters],
+    )
+    asked = logs.ask(f"SELECT DISTINCT method, namespaces FROM decisions WHERE {where} LIMIT 1000", parameters)
+    able = _able(rows, asked, bundle) if bundle is not None else {}
+    doers = [
+        Doer(row["sub"], tuple(row["roles"] or ()), row["did"], row["refused"], row["last"], able.get(row["sub"]))
+        for row in rows
+    ]
+    return [doer for doer in doers if doer.did or doer.refused or doer.can]
+
+
+def _able(
+    rows: Sequence[dict[str, object]], asked: Sequence[dict[str, object]], bundle: Path
+) -> dict[object, bool | None]:
+    from authz.decision import authorizer_for
+    from authz.review.replay import decide_again
+
+    authorizer = authorizer_for(load_bundle(bundle))
+    able: dict[object, bool | None] = {}
+    for row in rows:
+        verdicts = [
+            decide_again(authorizer, {**row, **question, "reason": "allowed", "unreadable": None}) for question in asked
+        ]
+        known = [bool(verdict.effect) for verdict in verdicts if verdict is not None]
+        able[row["sub"]] = any(known) if known else None
+    return able

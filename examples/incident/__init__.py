@@ -1,0 +1,1 @@
+"""An incident to practise on: the audit log of an afternoon on which a policy went wrong."""

@@ -1,0 +1,152 @@
+"""The commands of ``authz audit``, as an auditor types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from authz.audit.masking import Masking
+from authz.audit.settings import LogSettings
+from authz.audit.writer import AuditLog
+from authz.cli import Exit, main
+from authz.cli.audit import NOTICES
+from examples.incident.__main__ import record as record_incident
+from tests.audit.logs import record
+
+
+@pytest.fixture(scope="module")
+def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("incident")
+    record_incident(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def there(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(incident)
+
+
+def test_verify_has_a_code_for_each_answer(incident: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proven = ["audit", "verify", "audit", "--key", "audit.pub", "--anchors", "anchors.jsonl"]
+    assert main(proven) == Exit.OK
+    assert main(["audit", "verify", "audit"]) == NOTICES
+    assert main(["audit", "verify", "absent"]) == Exit.INVALID
+    assert main(["audit", "verify", "audit", "--key", "anchors.jsonl"]) == Exit.INVALID
+    data = (incident / "audit" / "audit.jsonl").read_bytes()
+    (tmp_path / "audit.jsonl").write_bytes(data.replace(b"user:staff:otto", b"user:staff:rita", 1))
+    capsys.readouterr()
+    assert main(["audit", "verify", str(tmp_path)]) == Exit.FINDING
+    assert "the log is DAMAGED" in capsys.readouterr().out
+    assert main(["audit", "verify", str(tmp_path), "--json"]) == Exit.FINDING
+    assert json.loads(capsys.readouterr().out)["sound"] is False
+
+
+def test_verify_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "state.json"
+    command = ["audit", "verify", "audit", "--key", "audit.pub", "--state", str(state), "--json"]
+    assert main(command) == Exit.OK
+    first = json.loads(capsys.readouterr().out)
+    assert main(command) == Exit.OK
+    second = json.loads(capsys.readouterr().out)
+    assert (first["chains"][0]["last"], second["chains"][0]["lines"]) == (second["chains"][0]["last"], 0)
+    state.write_text("{")
+    assert main(command) == Exit.INVALID
+
+
+def test_keys_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "audit.key"
+    assert main(["audit", "keygen", str(path)]) == Exit.OK
+    assert (path.stat().st_mode & 0o777, path.with_suffix(".pub").exists()) == (0o600, True)
+    assert main(["audit", "keygen", str(path)]) == Exit.INVALID
+    assert "exists; name another file" in capsys.readouterr().err
+    assert main(["audit", "keygen", "--subjects", str(tmp_path / "subjects.key")]) == Exit.OK
+    assert len((tmp_path / "subjects.key").read_text()) == 65
+    assert main(["audit", "keygen", "--subjects", str(tmp_path / "subjects.key")]) == Exit.INVALID
+
+
+COMMANDS = [
+    (["query", "sub:staff:otto", "audit"], 0, "user:staff:otto"),
+    (["query", "sub:nobody", "audit"], 3, "nothing found"),
+    (["query", "nothing:x", "audit"], 4, "is no field to search"),
+    (["query", "", "audit", "--columns", "time,secret"], 4, "`secret` is no field of a record"),
+    (["show", "01", "audit"], 4, "several records have the id"),
+    (["denied", "audit", "-q", "sub:staff:otto"], 0, "p, user:staff:otto, globex"),
+    (["denied", "audit", "-q", "sub:nobody"], 0, "nothing was refused"),
+    (["who-did", "*PurgeNamespace", "audit"], 0, "user:staff:otto"),
+    (["changes", "audit"], 0, "no_opinion to allow"),
+    (["replay", "audit", "--policy", "policies/default"], 3, "allow   no_opinion"),
+    (["replay", "audit", "--policy", "policies/absent"], 4, "is no folder"),
+    (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 3, "role:worker"),
+    (["suggest", "staff:walt", "audit"], 0, "p, user:staff:walt, acme"),
+    (["suggest", "staff:nobody", "audit"], 3, "nothing more"),
+    (["anomalies", "audit"], 3, "refusals within a minute"),
+    (["compact", "audit"], 0, "no closed segment"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), COMMANDS)
+def test_a_command_answers(
+    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["audit", *words]) == code
+    told = capsys.readouterr()
+    assert said in told.out + told.err
+
+
+@pytest.mark.parametrize("words", [words for words, code, _ in COMMANDS if code != 4])
+def test_every_table_can_be_json(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["audit", *words, "--json"])
+    for line in capsys.readouterr().out.splitlines():
+        assert json.loads(line)
+
+
+def test_hostile_text_leaves_the_terminal_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with AuditLog(tmp_path / "audit.jsonl") as log:
+        log.write(record(method="\x1b[2J\u202e", agent="\x07"))
+    with (tmp_path / "other.jsonl").open("wb") as file:
+        file.write(b'{"event":"decision","id":"x","method":"\\u001b[31m","time":"2026-01-01T00:00:00Z"}\n')
+    assert main(["audit", "query", "", str(tmp_path), "--columns", "method,user_agent"]) == Exit.OK
+    out = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
+
+
+def test_hashed_subjects_are_found_by_whoever_has_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "subjects.key"
+    key.write_text("k" * 32)
+    with AuditLog(tmp_path / "audit.jsonl", LogSettings(masking=Masking(b"k" * 32))) as log:
+        log.write(record())
+    query = ["audit", "query", "sub:corp:alice event:decision", str(tmp_path / "audit.jsonl")]
+    assert main(query) == Exit.FINDING
+    assert main([*query, "--subject-key", str(key)]) == Exit.OK
+    key.write_text("short")
+    assert main([*query, "--subject-key", str(key)]) == Exit.INVALID
+
+
+def test_lines_that_are_left_out_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_text('{"event":"decision","id":"x"}\nnothing\n')
+    main(["audit", "query", "", str(tmp_path)])
+    assert "1 lines are no records and were left out" in capsys.readouterr().err
+
+
+def test_a_report_and_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "report", "audit", "--to", str(tmp_path / "e"), "--key", "audit.pub"]) == Exit.OK
+    assert (tmp_path / "e" / "report.html").exists()
+    assert main(["audit", "export", "audit", "--to", str(tmp_path / "o.csv"), "--format", "csv"]) == Exit.OK
+    assert main(["audit", "export", "audit", "--to", str(tmp_path / "o.csv"), "--format", "csv"]) == Exit.INVALID
+
+
+def test_start_up_loads_no_more_than_is_needed() -> None:
+    program = (
+        "import sys; from authz.cli import main\n"
+        "try: main(['audit', 'verify', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'duckdb', 'casbin', 'grpc'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ))
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,17 @@
+"""The incident, recorded once for all tests of this room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from examples.incident.__main__ import record
+
+
+@pytest.fixture(scope="session")
+def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the log ``audit``, its key and anchors, and ``policies/default``."""
+    folder = tmp_path_factory.mktemp("incident")
+    record(folder)
+    return folder
