@@ -65,6 +65,7 @@ class AuditLog:
         self._shared = shared
         self._forked = False
         self._encoder = Encoder(self._settings.masking)
+        self._mirrors = self._settings.mirrors
         self._lock = threading.Lock()
         self._open()
         if shared:
@@ -329,7 +330,13 @@ class AuditLog:
     def _write_lines(self, data: bytes, lines: Sequence[bytes], seq: int, link: bytes) -> None:
         # should an interrupt come between, the file says what is true
         self._doubtful = True
-        self._write(data)
+        try:
+            written, failure = os.write(self._fd, data), None
+        except OSError as exc:
+            written, failure = 0, exc
+        if written != len(data):
+            self._take_back(failure)
+            self._write_with_reserve(data)
         self._seq, self._hash = seq, link
         self._size += len(data)
         if not self._unsealed:
@@ -339,23 +346,25 @@ class AuditLog:
         self._doubtful = False
         if self._ticket == self._synced + 1:
             self._wake.set()
-        for mirror in self._settings.mirrors:
-            for line in lines:
-                mirror.offer(line)
+        if self._mirrors:
+            for mirror in self._mirrors:
+                for line in lines:
+                    mirror.offer(line)
 
-    def _write(self, data: bytes) -> None:
-        for last in (False, True):
-            try:
-                written = os.write(self._fd, data)
-                if written == len(data):
-                    return
-                failure = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError as exc:
-                failure = exc
-            os.ftruncate(self._fd, self._size)
-            self._doubtful = False
-            if last or failure.errno not in _NO_SPACE or not self._reserve.release():
-                raise failure
+    def _take_back(self, failure: OSError | None) -> None:
+        """After a write that failed or was cut short: the file is as it was. Raises unless the reserve may help."""
+        os.ftruncate(self._fd, self._size)
+        self._doubtful = False
+        failure = failure or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if failure.errno not in _NO_SPACE or not self._reserve.release():
+            raise failure
+
+    def _write_with_reserve(self, data: bytes) -> None:
+        self._doubtful = True
+        written = os.write(self._fd, data)
+        if written != len(data):
+            self._take_back(None)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _lose(self, count: int, cause: str) -> None:
         loss = self._loss or Loss(self._seq + 1, self._seq, cause, self._settings.unsafe_allow_unrecorded)

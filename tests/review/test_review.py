@@ -176,7 +176,7 @@ def test_compacted_segments_answer_and_verify_as_before(tmp_path: Path) -> None:
     with AuditLog(folder / "audit.jsonl", LogSettings(rotate_bytes=30_000, sync_seconds=0.01)) as log:
         for _ in range(100):
             log.write(record(agent="\ud800<b>"))
-            time.sleep(0.002)
+            log.tend()
     before = verify([folder])
     with Logs([folder]) as logs:
         count = logs.ask("SELECT count(*) AS n FROM decisions")
@@ -196,7 +196,7 @@ def test_a_damaged_segment_is_not_compacted(tmp_path: Path) -> None:
     with AuditLog(tmp_path / "audit.jsonl", LogSettings(rotate_bytes=10_000, sync_seconds=0.01)) as log:
         for _ in range(30):
             log.write(record())
-            time.sleep(0.002)
+            log.tend()
     segment = min(tmp_path.glob("audit-*.jsonl"))
     segment.write_bytes(segment.read_bytes().replace(b'"allow"', b'"deny"', 1))
     with pytest.raises(AuditError, match="is damaged and stays as it is"):
