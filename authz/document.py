@@ -81,6 +81,10 @@ def parse(data: bytes, path: Path, error: type[FileError]) -> Section:
         mark = exc.problem_mark or exc.context_mark
         place = Place(str(path), mark.line + 1, mark.column + 1) if mark else Place(str(path))
         raise error.at(place, f"is not YAML: {exc.problem or exc.context}") from None
+    except yaml.reader.ReaderError as exc:
+        before = text.encode()[: exc.position].decode("utf-8", "ignore")
+        place = Place(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise error.at(place, "is not YAML: it has a character that nobody can see", "remove it") from None
     except (yaml.YAMLError, RecursionError) as exc:
         raise error.at(path, f"is not YAML: {str(exc).splitlines()[0] if str(exc) else 'nested too deep'}") from None
     if node is None:

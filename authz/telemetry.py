@@ -49,19 +49,20 @@ class Telemetry:
         self._parts: tuple[object, ...] = ()
         self.decided: Counter[tuple[str, str, str]] = Counter()
         self.differed: Counter[tuple[str, str, str]] = Counter()
-        instruments = _instruments(provider or metrics.get_meter_provider())
-        self._record = instruments.duration.record if durations else None
-        instruments.sources.append(self)
+        self._instruments = _instruments(provider or metrics.get_meter_provider())
+        self._record = self._instruments.duration.record if durations else None
 
     def watch(self, engine: Engine, *parts: object) -> None:
         """Tell of ``engine``, and of such ``parts`` as have ``caches`` or ``keys``, until the engine is closed."""
         self._engine = engine
         self._parts = parts
+        self._instruments.add(self)
 
     def close(self) -> None:
         """Tell of the engine no more. What was counted remains counted."""
         self._engine = None
         self._parts = ()
+        self._instruments.retire(self)
 
     def observe(self, decision: Decision, call: Call, elapsed_ns: int) -> None:
         """See :class:`authz.engine.Observer`."""
@@ -129,7 +130,11 @@ class _Instruments:
     """The instruments of one provider, which all engines of a process share: a name is to be registered once."""
 
     def __init__(self, provider: MeterProvider) -> None:
-        self.sources: list[Telemetry] = []
+        self._lock = threading.Lock()
+        self._sources: tuple[Telemetry, ...] = ()
+        # what was counted by those who are gone: a counter never goes back
+        self._decided: Counter[tuple[str, str, str]] = Counter()
+        self._differed: Counter[tuple[str, str, str]] = Counter()
         meter = provider.get_meter(NAME)
         self.duration = meter.create_histogram(
             "authz.decision.duration",
@@ -153,17 +158,33 @@ class _Instruments:
         for name, unit, description, callback in gauges:
             meter.create_observable_gauge(name, [callback], unit, description)
 
+    def add(self, source: Telemetry) -> None:
+        """Tell of ``source``, too."""
+        with self._lock:
+            if source not in self._sources:
+                self._sources += (source,)
+
+    def retire(self, source: Telemetry) -> None:
+        """Keep what ``source`` has counted, and nothing else of it."""
+        with self._lock:
+            if source in self._sources:
+                self._decided.update(source.counted(source.decided))
+                self._differed.update(source.counted(source.differed))
+                self._sources = tuple(each for each in self._sources if each is not source)
+
     def _decisions(self, _: CallbackOptions) -> Iterator[Observation]:
-        total: Counter[tuple[str, str, str]] = Counter()
-        for source in self.sources:
-            total.update(source.counted(source.decided))
+        with self._lock:
+            total = Counter(self._decided)
+            for source in self._sources:
+                total.update(source.counted(source.decided))
         for (decision, reason, method), count in total.items():
             yield Observation(count, {"decision": decision, "reason": reason, "method": method})
 
     def _shadow(self, _: CallbackOptions) -> Iterator[Observation]:
-        total: Counter[tuple[str, str, str]] = Counter()
-        for source in self.sources:
-            total.update(source.counted(source.differed))
+        with self._lock:
+            total = Counter(self._differed)
+            for source in self._sources:
+                total.update(source.counted(source.differed))
         for (decision, shadow, method), count in total.items():
             yield Observation(count, {"decision": decision, "shadow_decision": shadow, "method": method})
 
@@ -177,14 +198,14 @@ class _Instruments:
 
     def _caches(self, measure: Callable[[Any], int]) -> Counter[str]:
         total: Counter[str] = Counter()
-        for source in self.sources:
+        for source in self._sources:
             for caches in source.gathered("caches"):
                 for name, cache in caches.items():
                     total[name] += measure(cache)
         return total
 
     def _policy(self, _: CallbackOptions) -> Iterator[Observation]:
-        for revision in {source.revision() for source in self.sources} - {None}:
+        for revision in {source.revision() for source in self._sources} - {None}:
             yield Observation(1, {"revision": str(revision)})
 
     def _ages(self, _: CallbackOptions) -> Iterator[Observation]:
@@ -197,7 +218,7 @@ class _Instruments:
             yield Observation(status.failures, {"issuer": status.name})
 
     def _keys(self) -> Iterator[Any]:
-        for source in self.sources:
+        for source in self._sources:
             for keys in source.gathered("keys"):
                 yield from keys
 

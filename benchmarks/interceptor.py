@@ -88,7 +88,7 @@ async def _serve_async(interceptors: list[Any], pipe: Connection) -> None:
 
 
 @contextmanager
-def _server(kind: str, variant: str, config: Path) -> Iterator[tuple[int, int]]:
+def server_process(kind: str, variant: str, config: Path) -> Iterator[tuple[int, int]]:
     """A server process: its pid and its port."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(kind, variant, config, there))
@@ -148,7 +148,7 @@ def _measure(kind: str, folder: Path, rounds: int, seconds: float) -> list[list[
     cpu: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     latencies: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     with ExitStack() as stack:
-        servers = {variant: stack.enter_context(_server(kind, variant, config)) for variant in VARIANTS}
+        servers = {variant: stack.enter_context(server_process(kind, variant, config)) for variant in VARIANTS}
         for number in range(rounds + 1):
             for variant in VARIANTS if number % 2 else reversed(VARIANTS):
                 pid, port = servers[variant]

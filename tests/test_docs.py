@@ -35,6 +35,7 @@ from authz.errors import ConfigError
 from authz.policy.load import load_bundle
 from examples.incident.__main__ import record
 from examples.orders.keys import make_keys
+from tests.docs_policy import POLICIES
 from tests.docs_serving import SERVING
 
 ROOT = Path(__file__).parent.parent
@@ -259,6 +260,7 @@ RUNNERS: dict[tuple[str, str | None], Callable[[str, Path], None]] = {
     ("json", "audit record"): run_record,
     ("text", None): run_text,
     **SERVING,
+    **POLICIES,
 }
 
 

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 import authz
+from authz.audit.base import Entry
 from authz.authn.base import Principal
 from authz.authn.chain import Authentication, Combine
 from authz.authn.failure_limit import FailureLimit
@@ -19,7 +20,7 @@ from authz.credentials import BearerToken, ClientCertificate, Credential, Creden
 from authz.engine import Engine
 from authz.errors import ConfigError
 from authz.reason import Reason
-from authz.testing import Stage
+from authz.testing import RecordingSink, Stage
 from examples.orders import orders_pb2 as pb
 from tests.adapters.orders import async_port, configure, records, sync_port
 from tests.bundle import write_bundle
@@ -93,7 +94,7 @@ def test_certificates_and_several_authenticators_are_recognized_too() -> None:
 
 def test_who_shows_nothing_is_neither_counted_nor_limited(engine: Engine) -> None:
     assert reasons(engine, [], 10) == ["credential_missing"] * 10
-    reasons(engine, [BAD], 5)
+    assert reasons(engine, [BAD], 5) == ["token_malformed"] * 3 + ["peer_limited"] * 2
     assert reasons(engine, [], 1) == ["credential_missing"]
     assert reasons(engine, [], 1, method="/shop.Orders/List") == ["no_rule"]
 
@@ -130,6 +131,19 @@ def test_the_look_before_the_first_message_counts_and_is_limited(engine: Engine)
     refused = engine.refuse_unproven(call(), [BAD])
     assert refused is not None
     assert refused.reason is Reason.PEER_LIMITED
+
+
+async def test_a_check_that_waits_for_the_log_is_limited_too(stage: Stage) -> None:
+    class Waiting(RecordingSink):
+        async def write_async(self, record: Entry) -> None:
+            self.write(record)
+
+    parts, sink = stage.engine, Waiting()
+    limit = FailureLimit(3, 3600.0)
+    engine = Engine(parts._authentication, parts._mapper, parts.policy, sink, failure_limit=limit)
+    decided = [await engine.check_async(call(), [BAD]) for _ in range(4)]
+    assert [decision.reason for decision in decided] == [Reason.TOKEN_MALFORMED] * 3 + [Reason.PEER_LIMITED]
+    assert [record["reason"] for record in sink.records] == ["token_malformed"] * 3 + ["peer_limited"]
 
 
 def test_a_call_under_way_is_looked_at_again_all_the_same(engine: Engine, stage: Stage) -> None:

@@ -86,8 +86,9 @@ def test_each_of_the_four_is_replaced(installed: Path, named: Path) -> None:
     assert not wrong
     robot = ["allowed", "user:key:build-robot", "p, role:reader, *, *, read, allow"]
     assert answers == [robot] * 3 + [["token_key_unknown", None, None]] * 3 + [["credential_missing", None, None]] * 3
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    records = [line for line in lines if line["event"] == "decision"]
+    entries = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
+    records = [entry for entry in entries if entry["event"] == "decision"]
     assert [record["reason"] for record in records] == [reason for reason, *_ in answers]
     # the staff list makes an admin of the robot in globex, which the configuration's ceiling does not
     assert {role for record in records[:3] for role in record["roles"]} == {"writer"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ import authz
 from authz.call import Call
 from authz.decision import authorizer_for
 from authz.decision.base import Decision, Effect, Verdict
+from authz.decision.shadow import ShadowAuthorizer
+from authz.decision.union import UnionAuthorizer
 from authz.engine import Engine, Policy
 from authz.errors import ConfigError
 from authz.policy.load import load_bundle
@@ -186,7 +190,16 @@ def test_caches_tell_how_much_was_not_found_in_them(
     for _ in range(5):
         assert engine.check(GET, [token])
     assert points(reader, "authz.cache.stored")[("tokens",)] == 1
+    assert points(reader, "authz.cache.stored")[("decisions",)] == 1
     assert points(reader, "authz.cache.entries")[("tokens",)] == 1
+
+
+def test_a_union_and_a_shadow_tell_of_the_policy_in_force(policy: Policy) -> None:
+    inner = policy.authorizer
+    union = UnionAuthorizer(inner, [Rooms()], policy.revision.id)
+    for wrapped in (union, ShadowAuthorizer(inner, Rooms(), "def"), ShadowAuthorizer(union, inner, "def")):
+        assert wrapped.caches["decisions"] is inner.caches["decisions"]  # type: ignore[attr-defined]
+    assert ShadowAuthorizer(Rooms(), inner, "def").caches == {}
 
 
 def test_two_engines_share_the_instruments_and_add_up(
@@ -198,6 +211,24 @@ def test_two_engines_share_the_instruments_and_add_up(
     assert points(reader, "authz.decisions") == {("no_opinion", "no_rule", "/shop.Orders/Get"): 2}
     assert points(reader, "authz.policy.info") == {(policy.revision.id,): 1}
     assert not caplog.records
+
+
+def test_what_a_closed_engine_has_counted_remains_and_nothing_else_of_it(
+    reader: InMemoryMetricReader, provider: MeterProvider, policy: Policy
+) -> None:
+    gone = []
+    for _ in range(3):
+        engine, observer = watched(Rooms(), policy, provider=provider)
+        engine.check(GET)
+        engine.close()
+        engine.close()
+        gone.append(weakref.ref(observer))
+    del engine, observer
+    gc.collect()
+    assert [each() for each in gone] == [None] * 3
+    last, _ = watched(Rooms(), policy, provider=provider)
+    last.check(GET)
+    assert points(reader, "authz.decisions") == {("no_opinion", "no_rule", "/shop.Orders/Get"): 4}
 
 
 def test_the_current_span_has_the_decision(provider: MeterProvider, policy: Policy) -> None:
@@ -241,6 +272,7 @@ def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture
     assert seen == [decision]
     assert [record.decision for record in rooms.records] == [decision]
     assert "could not be observed" in caplog.text
+    engine.close()
 
 
 def test_prometheus_scrapes_it(policy: Policy) -> None:
@@ -289,6 +321,15 @@ def test_a_typo_in_the_section_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "\ntelemetry: {spanss: false}\n")
     with pytest.raises(ConfigError, match=r"unknown key `telemetry.spanss`; did you mean `spans`"):
         authz.load_config(path)
+
+
+def test_without_opentelemetry_the_section_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = configure(tmp_path)
+    path.write_text(path.read_text() + "\ntelemetry: {}\n")
+    monkeypatch.setitem(sys.modules, "authz.telemetry", None)
+    with pytest.raises(ConfigError, match=r"authz.yaml:\d+:12: `telemetry` needs a package that is not installed"):
+        authz.load_config(path)
+    assert not (tmp_path / "audit.jsonl").exists()
 
 
 PROGRAM = """

@@ -74,13 +74,11 @@ class Guards:
     Args:
         engine: who decides.
         ongoing: the calls under way; None: they are looked at again with their messages alone.
-        threads: the server is `grpc.server`, and not the asyncio server running a plain function.
     """
 
-    def __init__(self, engine: Engine, ongoing: Ongoing | None, *, threads: bool = True) -> None:
+    def __init__(self, engine: Engine, ongoing: Ongoing | None) -> None:
         self._engine = engine
         self._ongoing = ongoing
-        self._threads = threads
 
     def guarded(self, handler: Handler, details: Any) -> Handler:
         """``handler`` behind a check: it gets the same requests and gives the same responses."""
@@ -96,7 +94,7 @@ class Guards:
         if handler.response_streaming:
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
             wrap = grpc.stream_stream_rpc_method_handler if streaming else grpc.unary_stream_rpc_method_handler
-            if self._threads and getattr(behaviour, "experimental_non_blocking", False):
+            if getattr(behaviour, "experimental_non_blocking", False):
                 guard = self._calling_back(admit, behaviour)
             else:
                 guard = self._streaming(admit, behaviour)
@@ -151,8 +149,7 @@ class Guards:
             self._refuse(decision, context)
         context.set_trailing_metadata(((AUDIT_ID_KEY, decision.audit_id),))
 
-    # --- three ways to answer one. Those for streamed responses are generators or take a callback, so that calling them
-    # does nothing yet: the asyncio server calls plain functions on its event loop, and only iterates in a thread.
+    # --- three ways to answer one
 
     def _returning(self, admit: Admit, behaviour: Any) -> Any:
         def guard(argument: Any, context: Any) -> Any:
@@ -225,7 +222,7 @@ class Guards:
 
     def _leave(self, stay: Stay, context: Any) -> None:
         """Leave before the server is told how the handler ended; should the call be ended already, tell it nothing."""
-        if not stay.leave() and self._threads:
+        if not stay.leave():
             raise _ended(context)
 
     def _failed(self, error: Exception, admission: Admission, stay: Stay, context: Any) -> None:
@@ -247,18 +244,13 @@ class Guards:
         """End the call from another thread than the one that handles it, which may be waiting for something."""
         told = answer(decision, show_reasons=self._engine.enforcement.show_reasons)
         try:
-            if not self._threads:
-                context.abort(
-                    told.code, told.text, told.trailers
-                )  # which works from any thread, and raises in this one
             context.set_trailing_metadata(told.trailers)
             context.set_code(told.code)
             context.set_details(told.text)
             _send_status(context)
         except Exception:
-            if self._threads:
-                # without a way to send a status the call is cancelled: the client sees CANCELLED, and no more messages
-                context.cancel()
+            # without a way to send a status the call is cancelled: the client sees CANCELLED, and no more messages
+            context.cancel()
 
 
 def _send_status(context: Any) -> None:

@@ -4,8 +4,8 @@
     server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
 
 Methods are presented message first or caller first, as in :mod:`authz.adapters.grpc`. The server looks at the form of a
-handler to know how to run it, so a guard has the form of what it guards: a coroutine, an asynchronous generator, or a
-plain function, which the server runs in a thread.
+handler to know how to run it, so a guard has the form of what it guards: a coroutine or an asynchronous generator. A
+plain function is run in a thread by a guard of the one form or the other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any, NoReturn
 
@@ -22,8 +23,9 @@ import grpc
 
 from authz.adapters.admission import Admission
 from authz.adapters.answer import AUDIT_ID_KEY, Answer, answer
-from authz.adapters.grpc import Guards, Handler, caller_first
-from authz.adapters.ongoing import NeverEnded, OngoingInThread, OngoingOnLoop, Stay
+from authz.adapters.grpc import Handler, caller_first
+from authz.adapters.ongoing import NeverEnded, OngoingOnLoop, Stay
+from authz.adapters.plain import as_coroutine, as_generator
 from authz.decision.base import Decision
 from authz.enforcement import Recheck
 from authz.engine import Engine
@@ -41,14 +43,16 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         engine: who decides; closing it remains with whoever made it.
+        pool: where handlers run that are plain functions; None: in the event loop's own pool. The server's
+            ``migration_thread_pool`` is not used for them: see :mod:`authz.adapters.plain`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, pool: Executor | None = None) -> None:
         enforcement = engine.enforcement
         at_once = enforcement.recheck is Recheck.AT_ONCE
         self._engine = engine
+        self._pool = pool
         self._ongoing = OngoingOnLoop(enforcement.interval) if at_once else None
-        self._plain = Guards(engine, OngoingInThread(enforcement.interval) if at_once else None, threads=False)
 
     async def intercept_service(
         self,
@@ -65,7 +69,9 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
         generator = inspect.isasyncgenfunction(behaviour)
         if not generator and not inspect.iscoroutinefunction(behaviour):
-            return self._plain.guarded(handler, handler_call_details)
+            generator = handler.response_streaming
+            make = as_generator if generator else as_coroutine
+            behaviour = make(behaviour, self._pool, streaming=handler.request_streaming)
         method = handler_call_details.method
         early = not handler.request_streaming and caller_first(self._engine, handler_call_details)
         admit: Admit
@@ -185,12 +191,13 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
         """End the call from elsewhere, and then the task that handles it, which may be waiting for something."""
 
         async def end() -> None:
+            if task is None or task.done():
+                return  # the call has ended by itself: it is freed, and must not be touched
             with contextlib.suppress(
                 Exception
             ):  # abort raises when it has done its work, or if the call has just ended
                 await self._refuse(decision, context)
-            if task is not None:
-                task.cancel()
+            task.cancel()
 
         ending = asyncio.get_running_loop().create_task(end())
         _endings.add(ending)

@@ -51,6 +51,7 @@ class Listening:
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ]
+        self._calls = limits.calls
         self._server: Any = None
         self._watch: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
@@ -69,7 +70,7 @@ class Listening:
         return ports
 
     async def _serve(self) -> list[int]:
-        server = grpc.aio.server(options=self._options)
+        server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=self._calls)
         server.add_generic_rpc_handlers((self._handler,))
         ports = [
             _add_port(server, listener, address)

@@ -67,7 +67,8 @@ def server_credentials(certificate: Path, key: Path, client_ca: Path | None = No
             knows nothing between the two, so callers with tokens alone need a port of their own.
 
     Returns:
-        ``grpc.ServerCredentials``, for ``add_secure_port`` of either server.
+        ``grpc.ServerCredentials``, for ``add_secure_port`` of either server, once: gRPC refuses to open a second port
+        with them, so make some for each port.
 
     Raises:
         KeyFileError: the files cannot be used now.

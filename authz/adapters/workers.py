@@ -146,6 +146,10 @@ def _hold(address: str) -> socket.socket:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # sharing a port is for the workers of one supervisor: with those of another it would go unnoticed
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
         held = socket.socket(family, kind, protocol)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(where)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from authz.admin.cases import read_callers
-from authz.admin.findings import Finding, Severity, error_of, waive, with_lines
+from authz.admin.findings import Finding, Severity, error_of, waive, warning_of, with_lines
 from authz.admin.lint import Lint, roles_of
 from authz.admin.reach import Beyond, Reach
 from authz.decision import authorizer_for
@@ -73,7 +73,7 @@ def _check(path: Path, lint: bool, now: float | None, soon: float) -> Report:
     except PolicyError as exc:
         problems = [*exc.problems, *_further(path, files, exc.problems)]
         return Report(path, None, tuple(with_lines(map(error_of, problems), texts)))
-    found = [Finding("AZ200", Severity.WARNING, each.place, each.message, each.remedy) for each in revision.warnings]
+    found = [warning_of(each) for each in revision.warnings]
     held = None
     tests = path / TESTS
     if tests.is_file():
@@ -86,7 +86,12 @@ def _check(path: Path, lint: bool, now: float | None, soon: float) -> Report:
         remedy = f"write {TESTS}: what the policy must answer"
         found.append(Finding("AZ212", Severity.NOTE, Place(str(path)), "the bundle has no tests", remedy))
     if lint:
-        found += _lint(revision, held, now, soon)
+        linted = _lint(revision, held, now, soon)
+        # what both see is said once: by the loader, which knows the column; but an allow that is overruled, where it is
+        known = {(each.code, each.place.path, each.place.line) for each in found}
+        if any(each.code == "AZ203" for each in linted):
+            found = [each for each in found if each.code != "AZ203"]
+        found += [each for each in linted if (each.code, each.place.path, each.place.line) not in known]
     return Report(path, revision, tuple(waive(found, texts)))
 
 

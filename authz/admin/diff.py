@@ -8,6 +8,7 @@ else, no caller with several is. Each difference comes with one call that shows 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,8 @@ from authz.call import Call
 from authz.decision import authorizer_for
 from authz.decision.base import Authorizer, Effect, Verdict
 from authz.errors import Place
+from authz.policy.ending import NEVER, end_field
+from authz.policy.matcher import parse_matcher
 from authz.policy.revision import NOWHERE, Revision
 from authz.reason import Reason
 
@@ -85,16 +88,18 @@ class Difference:
         changes: every change of what a caller is told.
         catalogue: methods whose namespaces are read from other places of the request now: a call that looks the same
             may be decided for other namespaces.
+        ends: rules that are in both and end at another moment: the same answers now, and others later.
     """
 
     old: Revision
     new: Revision
     changes: tuple[Change, ...]
     catalogue: tuple[str, ...]
+    ends: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is any difference."""
-        return bool(self.changes or self.catalogue)
+        return bool(self.changes or self.catalogue or self.ends)
 
     @property
     def new_access(self) -> tuple[Change, ...]:
@@ -105,19 +110,24 @@ class Difference:
 Raw = tuple[str, Effect, Effect, tuple[str, ...]]
 
 
-def diff(old: Revision, new: Revision) -> Difference:
+def diff(old: Revision, new: Revision, now: float | None = None) -> Difference:
     """Compare what ``old`` and ``new`` answer.
+
+    Args:
+        old, new: the bundles.
+        now: the moment that both are asked at, in seconds since the epoch; left out: now.
 
     Raises:
         Beyond: a model says more than can be worked out for every call at once.
         PolicyError: a bundle cannot be evaluated.
     """
-    pair = _Pair(Reach(old), Reach(new))
-    ask_old, ask_new = authorizer_for(old), authorizer_for(new)
+    at = time.time() if now is None else now
+    pair = _Pair(Reach(old, at), Reach(new, at))
+    ask_old, ask_new = authorizer_for(old, lambda: at), authorizer_for(new, lambda: at)
     changes = [_shown(raw, spaces, methods, ask_old, ask_new) for raw, spaces, methods in pair.grouped()]
     order = list(Kind)
     changes.sort(key=lambda change: (order.index(change.kind), change.subject, change.namespaces, change.methods))
-    return Difference(old, new, tuple(changes), tuple(_catalogue(old, new)))
+    return Difference(old, new, tuple(changes), tuple(_catalogue(old, new)), tuple(_ends(pair.old, pair.new)))
 
 
 class _Pair:
@@ -318,6 +328,23 @@ def _shown(
 
 def _by_rules(verdict: Verdict) -> Effect:
     return Effect.NO_OPINION if verdict.reason is Reason.METHOD_UNKNOWN else verdict.effect
+
+
+def _ends(old: Reach, new: Reach) -> Iterator[str]:
+    def by_rule(reach: Reach) -> dict[tuple[str, ...], str]:
+        names = reach.model.policies["p"]
+        field = end_field(parse_matcher(reach.model))
+        column = names.index(field) if field else -1
+        return {
+            tuple(value for at, value in enumerate(row) if at != column): row[column] if field else NEVER
+            for row in reach.rows
+        }
+
+    before = by_rule(old)
+    for rule, end in by_rule(new).items():
+        was = before.get(rule, end)
+        if was != end:
+            yield f"p, {', '.join(rule)}: ends {end}, before {was}"
 
 
 def _catalogue(old: Revision, new: Revision) -> Iterator[str]:

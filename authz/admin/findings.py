@@ -110,6 +110,13 @@ def error_of(problem: Problem) -> Finding:
     return Finding(code, Severity.ERROR, problem.place, problem.message, problem.remedy)
 
 
+def warning_of(problem: Problem) -> Finding:
+    """The finding for what the loader warns of."""
+    known = (("AZ201", "never matches"), ("AZ203", "the same is allowed by another line"))
+    code = next((code for code, text in known if problem.message.startswith(text)), "AZ200")
+    return Finding(code, Severity.WARNING, problem.place, problem.message, problem.remedy)
+
+
 def with_lines(findings: Iterable[Finding], texts: Mapping[str, str]) -> list[Finding]:
     """``findings`` with the line that each is about, each once, in the order of files and lines.
 

@@ -233,10 +233,8 @@ class Lint:
         given.update(line[2] for line in reach.lines if line[0] in reach.model.roles)
         for subject, rule in first.items():
             if subject.startswith("role:") and subject not in given and subject not in (ANONYMOUS, PROVEN):
-                remedy = did_you_mean(subject, given) if given else ""
-                remedy = (
-                    remedy if remedy.startswith("did") else "give it to a caller in tests.yaml, or remove its rules"
-                )
+                near = did_you_mean(subject[5:], [role[5:] for role in given if role.startswith("role:")])
+                remedy = near if near.startswith("did") else "give it to a caller in tests.yaml, or remove its rules"
                 yield self._at("AZ206", rule, f"no line and no test gives `{subject}` to anybody", remedy)
 
     def _ends(self) -> Iterator[Finding]:
@@ -248,7 +246,10 @@ class Lint:
                 yield self._at("AZ208", rule, f"this rule has ended at {when}", "remove it")
             elif end <= reach.now + self._soon:
                 left = span(end - reach.now)
-                yield self._at("AZ207", rule, f"this rule ends in {left}, at {when}", "write a later end, or let it go")
+                message = f"this rule ends in {left}, at {when}"
+                yield Finding(
+                    "AZ207", Severity.NOTE, reach.line(rule).place, message, "write a later end, or let it go"
+                )
 
     def _at(self, code: str, rule: int, message: str, remedy: str) -> Finding:
         return Finding(code, Severity.WARNING, self._reach.line(rule).place, message, remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -65,13 +65,30 @@ SUBJECT_FROM: Final[Mapping[str, SubjectOf]] = {
 """What can name the caller: the one SPIFFE id, URI, DNS name, e-mail address, common name or subject attribute."""
 
 
+class Anchors(Protocol):
+    """Where an authority's own certificates come from; reading them never waits."""
+
+    @property
+    def value(self) -> Sequence[x509.Certificate]:
+        """The certificates: the same object for as long as they are the same."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedAnchors:
+    """Certificates that never change."""
+
+    value: Sequence[x509.Certificate]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Authority:
     """A certificate authority.
 
     Attributes:
         name: its name in the configuration, in principals and in records.
-        certificates: its own certificates: the only anchors for its callers.
+        anchors: has its own certificates as ``value``: the only ones that its callers' chains may end at. An empty one
+            means that there are none at the moment. Compared by identity, like the value of a :class:`WatchedFile`.
         intermediates: certificates between an anchor and a caller, which a caller need not show.
         prefix: what its subjects begin with in policy; no issuer's or authority's prefix begins with another's.
         subject_from: a key of :data:`SUBJECT_FROM`.
@@ -84,7 +101,7 @@ class Authority:
     """
 
     name: str
-    certificates: Sequence[x509.Certificate]
+    anchors: Anchors
     prefix: str
     subject_from: str
     intermediates: Sequence[x509.Certificate] = ()
@@ -96,18 +113,23 @@ class Authority:
     crls: WatchedFile[Crls] | None = None
 
     def chain(
-        self, leaf: x509.Certificate, shown: Sequence[x509.Certificate], now: float
+        self,
+        leaf: x509.Certificate,
+        shown: Sequence[x509.Certificate],
+        anchors: Sequence[x509.Certificate],
+        now: float,
     ) -> list[x509.Certificate] | None:
         """The chain from ``leaf`` to one of this authority's certificates, good at ``now``; None: there is none.
 
         Args:
             leaf: the caller's certificate.
             shown: further certificates that the caller showed.
+            anchors: the authority's own certificates, at least one.
             now: seconds since the epoch.
         """
         verifier = (
             PolicyBuilder()
-            .store(Store(list(self.certificates)))
+            .store(Store(list(anchors)))
             .time(datetime.fromtimestamp(now, UTC))
             .max_chain_depth(_CHAIN_LIMIT)
             .extension_policies(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from authz.errors import KeyFileError
 
 _log = logging.getLogger("authz.authn")
+_RETRY: Final = 10.0
 T = TypeVar("T")
 
 
@@ -47,6 +49,8 @@ class WatchedFile(Generic[T]):
         self.path = path
         self.failures = 0
         self._read = read
+        self._refused: tuple[int, ...] | None = ()
+        self._retry_at = 0.0
         self._seen = self._signature()
         self.value = read(path)
 
@@ -56,15 +60,19 @@ class WatchedFile(Generic[T]):
         Called by a :class:`FileWatcher`, or by whoever wants a change to take effect at once; by one thread at a time.
         """
         signature = self._signature()
-        if signature == self._seen:
+        if signature == self._seen or (signature == self._refused and time.monotonic() < self._retry_at):
             return False
-        self._seen = signature
         try:
-            self.value = self._read(self.path)
+            value = self._read(self.path)
         except KeyFileError as exc:
-            self.failures += 1
-            _log.warning("keeping what %s said before: %s", self.path, exc)
+            if signature != self._refused:
+                self.failures += 1
+                _log.warning("keeping what %s said before: %s", self.path, exc)
+            # what it is refused for may be mended elsewhere, e.g. in the file of the authority that signed it
+            self._refused, self._retry_at = signature, time.monotonic() + _RETRY
             return False
+        self.value = value
+        self._seen, self._refused = signature, ()
         self.failures = 0
         _log.info("took the new content of %s", self.path)
         return True

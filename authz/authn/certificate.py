@@ -36,6 +36,7 @@ class _Proven:
     principal: Principal
     chain: Sequence[x509.Certificate]
     authority: Authority
+    anchors: Sequence[x509.Certificate]
     begin: float
     end: float
 
@@ -43,8 +44,8 @@ class _Proven:
 class CertificateAuthenticator:
     """Proves the client certificates of its authorities.
 
-    A proven certificate is remembered by its bytes, and the same principal is returned for it; that it is still valid
-    is checked each time.
+    A proven certificate is remembered by its bytes until its authority's own certificates are others, and the same
+    principal is returned for it; that it is still valid is checked each time.
 
     Args:
         authorities: in the order in which they are tried. The first that vouches for a certificate decides: if it
@@ -78,7 +79,7 @@ class CertificateAuthenticator:
         if not isinstance(credential, ClientCertificate):
             return None
         proven = self._proven.get(credential.pem)
-        if proven is None:
+        if proven is None or proven.authority.anchors.value is not proven.anchors:
             proven = self._prove(credential.pem, now)
             self._proven.put(credential.pem, proven)
         _check_validity(proven.begin, proven.end, now)
@@ -96,14 +97,20 @@ class CertificateAuthenticator:
         except ValueError as exc:
             # The verifier looks at the keys that sign; the one that the caller proves itself by is looked at here.
             raise AuthenticationError(Reason.CERTIFICATE_KEY_WEAK, f"the certificate's key {exc}") from None
+        missing = []
         for authority in self.authorities:
-            chain = authority.chain(leaf, shown, now)
+            anchors = authority.anchors.value
+            chain = authority.chain(leaf, shown, anchors, now) if anchors else None
             if chain is not None:
                 break
+            if not anchors:
+                missing.append(authority.name)
         else:
-            raise AuthenticationError(
-                Reason.CERTIFICATE_UNTRUSTED, "no configured authority vouches for the certificate"
-            )
+            if missing:
+                detail = f"there are no certificates of {', '.join(missing)}, and no other authority vouches"
+                raise AuthenticationError(Reason.KEYS_UNAVAILABLE, detail)
+            detail = "no configured authority vouches for the certificate"
+            raise AuthenticationError(Reason.CERTIFICATE_UNTRUSTED, detail)
         subject, attributes = authority.subject(read_names(leaf))
         end = min(certificate.not_valid_after_utc.timestamp() for certificate in chain)
         begin = max(certificate.not_valid_before_utc.timestamp() for certificate in chain)
@@ -116,7 +123,7 @@ class CertificateAuthenticator:
             attributes=MappingProxyType(dict(attributes)),
             fingerprint=leaf.fingerprint(SHA256()).hex(),
         )
-        return _Proven(principal, chain, authority, begin, end)
+        return _Proven(principal, chain, authority, anchors, begin, end)
 
 
 def read_certificates(pem: bytes) -> Sequence[x509.Certificate]:

@@ -35,7 +35,6 @@ _VALUES_LIMIT = 100
 _TRUST_DOMAIN = r"[a-z0-9][a-z0-9._-]{0,254}"
 _SEGMENT = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+"
 _SPIFFE = re.compile(rf"spiffe://(?P<domain>{_TRUST_DOMAIN})(?P<path>(?:/{_SEGMENT})+)")
-_SPIFFE_LIMIT = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def read_spiffe_id(uris: tuple[str, ...]) -> tuple[str, str, str]:
     if len(uris) != 1:
         raise refused(f"the certificate has {len(uris)} URIs; an X.509 SVID has exactly one")
     match = _SPIFFE.fullmatch(uris[0])
-    if match is None or len(uris[0]) > _SPIFFE_LIMIT:
+    if match is None:
         raise refused("the certificate's URI is not spiffe://trust-domain/path")
     return uris[0], match["domain"], match["path"]
 

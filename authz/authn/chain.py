@@ -215,12 +215,12 @@ class Authentication:
         if certificate is None:
             detail = "the token is bound to a certificate, and none was shown"
             raise AuthenticationError(Reason.TOKEN_BINDING_WRONG, detail)
-        shown = self._fingerprints.get(certificate.pem)
-        if shown is None:
-            shown = read_certificates(certificate.pem)[0].fingerprint(SHA256()).hex()
-            self._fingerprints.put(certificate.pem, shown)
-        if shown != principal.fingerprint:
+        if self._fingerprints.get(certificate.pem) == principal.fingerprint:
+            return
+        if read_certificates(certificate.pem)[0].fingerprint(SHA256()).hex() != principal.fingerprint:
             raise AuthenticationError(Reason.TOKEN_BINDING_WRONG, "the token is bound to another certificate")
+        # only those that fit are remembered: whoever has one bound token could show any number of others
+        self._fingerprints.put(certificate.pem, principal.fingerprint)
 
     def _nobody(self, method: str) -> Principal:
         if method in self.anonymous:

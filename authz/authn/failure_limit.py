@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
 from typing import Final
 from urllib.parse import unquote
@@ -107,22 +107,22 @@ class FailureLimit:
 @lru_cache(_KNOWN_NAMES)
 def group_of(peer: str) -> str:
     """What is counted together with ``peer``; empty: it is not to be counted."""
-    scheme, _, rest = peer.partition(":")
-    if not rest or scheme.startswith("unix"):
+    if peer.startswith("unix"):
         return ""
-    host = rest.rpartition(":")[0] or rest
-    try:
-        if scheme == "ipv4":
-            return str(IPv4Address(host))
-        if scheme == "ipv6":
-            return _network(IPv6Address(unquote(host).strip("[]").partition("%")[0]))
-    except AddressValueError:
-        pass
+    address = peer.removeprefix("ipv4:").removeprefix("ipv6:")
+    without_port = address.rpartition(":")[0]
+    for host in (without_port, address):
+        try:
+            return _network(ip_address(unquote(host).strip("[]").partition("%")[0]))
+        except ValueError:
+            continue
     # another transport, or an adapter that writes addresses in its own way: without what may be a port
-    return f"{scheme}:{host}"[:_SHOWN]
+    return (without_port or address)[:_SHOWN]
 
 
-def _network(address: IPv6Address) -> str:
+def _network(address: IPv4Address | IPv6Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return f"{IPv6Address(int(address) >> 64 << 64)}/64"

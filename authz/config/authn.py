@@ -25,6 +25,7 @@ from authz.authn.subject import is_visible
 from authz.call import METHOD_RULE, is_method
 from authz.claims.base import ClaimMapper
 from authz.claims.mapper import MapperByIssuer
+from authz.config.anchors import read_anchors
 from authz.config.conditions import read_claim, read_conditions
 from authz.config.keys import Watch, from_file, read_keys
 from authz.config.plugins import AUTHENTICATORS, make_plugin
@@ -247,17 +248,14 @@ def _read_issuer(section: Section, names: _Names, watch: Watch, usual: _Limits) 
 
 def _read_authority(section: Section, names: _Names, watch: Watch, before: Sequence[Authority]) -> _Mapped[Authority]:
     name, prefix = names.take(section, section)
-    ca_file = section.file("ca_file")
-    certificates = from_file(section, "ca_file", lambda: read_authority_file(ca_file))
-    for other in before:
-        if not set(certificates).isdisjoint(other.certificates):
-            raise section.refuse(
-                "ca_file", f"`{ca_file.name}` holds a certificate of the authority `{other.name}` also"
-            )
-    intermediates_file = section.file("intermediates_file", None)
     subject_from = section.choice("map", SUBJECT_FROM)
     attribute = section.choice("attribute", ATTRIBUTES) if subject_from == "attribute" else ""
     trust_domains = section.texts("trust_domains") if subject_from == "spiffe" else ()
+    anchors = read_anchors(section, name, trust_domains, watch)
+    for other in before:
+        if any(certificate in other.anchors.value for certificate in anchors.value):
+            raise section.refuse("ca_file", f"it holds a certificate of the authority `{other.name}` also")
+    intermediates_file = section.file("intermediates_file", None)
     for domain in trust_domains:
         if not is_trust_domain(domain):
             raise section.refuse(
@@ -271,11 +269,10 @@ def _read_authority(section: Section, names: _Names, watch: Watch, before: Seque
         intermediates = from_file(section, "intermediates_file", lambda: read_authority_file(intermediates_file))
     crls = None
     if "crl_file" in section:
-        signers = [*certificates, *intermediates]
-        crls = watch.file(section, "crl_file", lambda path: read_crl_file(path, signers))
+        crls = watch.file(section, "crl_file", lambda path: read_crl_file(path, [*anchors.value, *intermediates]))
     authority = Authority(
         name=name,
-        certificates=certificates,
+        anchors=anchors,
         intermediates=intermediates,
         prefix=prefix,
         subject_from=subject_from,

@@ -24,7 +24,7 @@ class Watch:
     """Collects what a configuration needs to run beside the calls."""
 
     def __init__(self) -> None:
-        self._fetched: list[FetchedKeys] = []
+        self._running: list[Background] = []
         self._files: list[WatchedFile[Any]] = []
 
     def file(self, section: Section, key: str, read: Callable[[Path], T]) -> WatchedFile[T]:
@@ -34,14 +34,13 @@ class Watch:
         self._files.append(watched)
         return watched
 
-    def fetch(self, keys: FetchedKeys) -> FetchedKeys:
-        """``keys``, to be started with the rest."""
-        self._fetched.append(keys)
-        return keys
+    def run(self, part: Background) -> None:
+        """Have ``part`` started and closed with the rest."""
+        self._running.append(part)
 
     def all(self) -> Sequence[Background]:
         """Everything, to be started and closed."""
-        return [*self._fetched, *([FileWatcher(self._files)] if self._files else [])]
+        return [*self._running, *([FileWatcher(self._files)] if self._files else [])]
 
 
 def from_file(section: Section, key: str, read: Callable[[], T]) -> T:
@@ -70,7 +69,8 @@ def read_keys(section: Section, name: str, issuer: str, algorithms: frozenset[st
     _check_symmetric(section, keys, source, algorithms)
     found: KeySource
     if source in ("discovery", "jwks_url"):
-        found = watch.fetch(_read_fetched(keys, source, name, issuer))
+        found = fetched = _read_fetched(keys, source, name, issuer)
+        watch.run(fetched)
     elif source == "jwks_file":
         file = watch.file(keys, source, read_key_set_file)
         _check_use(keys, source, file.value, algorithms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,21 +99,32 @@ class PolicyMaker:
         return ShadowAuthorizer(first, self._with_plugins(rules, revision), revision.id)
 
     def follow(self, engine: Engine) -> None:
-        """Put each change of the bundle's files in force in ``engine``, until that is closed.
+        """Put each change of the bundle's files, and of the shadow's, in force in ``engine``, until that is closed.
 
         A bundle that is refused leaves the policy that is in force in force, and the log says why.
         """
         if not self.watch:
             return
+        one_at_a_time = threading.Lock()
 
         def adopt(revision: Revision) -> None:
             try:
-                engine.adopt(self.make(revision))
+                with one_at_a_time:
+                    engine.adopt(self.make(revision))
             except PolicyError as exc:
                 engine.reject(exc)
 
+        def adopt_shadow(_: Revision) -> None:
+            # beside whatever is in force by now, which the other watcher may have just replaced
+            with one_at_a_time:
+                engine.adopt(self.make(engine.policy.revision))
+
         source = DirectorySource(self.bundle)
         engine.run_beside(Watcher(source, engine.policy.revision.id, adopt, engine.reject))
+        if self.shadow is not None:
+            asked = engine.policy.authorizer
+            known = asked.revision if isinstance(asked, ShadowAuthorizer) else None
+            engine.run_beside(Watcher(DirectorySource(self.shadow), known, adopt_shadow, lambda _: None))
 
 
 def _slow(rules: BundleAuthorizer) -> str:

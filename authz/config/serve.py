@@ -120,12 +120,14 @@ class Limits:
         message_bytes: the largest message, after decompression, in either direction.
         metadata_bytes: the largest metadata of one call.
         streams: calls at once on one connection.
+        calls: calls at once in one worker.
         connection_age: seconds after which a client is asked to connect anew: its certificate is looked at again then.
     """
 
     message_bytes: int = 4 * _MIB
     metadata_bytes: int = 16 * 1024
     streams: int = 1000
+    calls: int = 10_000
     connection_age: float = 1800.0
 
 
@@ -379,6 +381,7 @@ def _limits(section: Section) -> Limits:
         message_bytes=limits.integer("message_bytes", _USUAL_LIMITS.message_bytes, least=1024, most=1024 * _MIB),
         metadata_bytes=limits.integer("metadata_bytes", _USUAL_LIMITS.metadata_bytes, least=1024, most=_MIB),
         streams=limits.integer("streams_per_connection", _USUAL_LIMITS.streams, least=1, most=1_000_000),
+        calls=limits.integer("calls_per_worker", _USUAL_LIMITS.calls, least=1, most=1_000_000),
         connection_age=limits.duration("connection_age", _USUAL_LIMITS.connection_age, least=1.0, most=7 * 86400.0),
     )
     limits.close()

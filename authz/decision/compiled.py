@@ -87,7 +87,7 @@ class CompiledAuthorizer(BundleAuthorizer):
 
     def __init__(self, revision: Revision) -> None:
         super().__init__(revision)
-        self._index = Index(self._rules)
+        self._index = Index(self._rules, consume=True)
         if self._index.slow:
             raise NotCompilable(self._index.slow)
         del self._rules
@@ -104,12 +104,18 @@ class CompiledAuthorizer(BundleAuthorizer):
         roles = [name for name in self._named if name.startswith("role:")]
         self._meant = {name[5:]: self._meant_by(name) for name in roles}
         self._roles = {role: self._authenticated | meant for role, meant in self._meant.items()}
+        self._known_roles = frozenset(self._roles)
         self._forget()
 
     @property
     def ends(self) -> bool:
         """Whether any rule ends by itself; :class:`authz.decision.ending.EndingAuthorizer` sees to that."""
         return bool(self._index.ends)
+
+    @property
+    def caches(self) -> Mapping[str, Memory[_Question, Verdict]]:
+        """What is remembered, by what it is, for metrics."""
+        return {"decisions": self._decided}
 
     def _forget(self) -> None:
         """Forget whatever was decided."""
@@ -182,6 +188,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         principal, held = claims.principal, claims.system
         if namespace is not None and (here := claims.namespaces.get(namespace)):
             held = held | here if held else here
+        held = held & self._known_roles
         if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named:
             return self._worked_out(reach, name, method, principal, held, namespace)
         # The policy does not know the caller's name, so all callers with these roles get the same answer.
@@ -282,15 +289,15 @@ class CompiledAuthorizer(BundleAuthorizer):
         return self._members.union(names)
 
     def _subjects(self, principal: Principal, held: frozenset[str]) -> frozenset[str]:
-        """What rules may say for a caller to be meant, who holds the roles ``held``."""
+        """What rules may say for a caller to be meant, who holds the roles ``held``, all known to the policy."""
         if principal.kind is PrincipalKind.ANONYMOUS:
-            return self._everyone.union(*[self._meant_by(f"role:{role}") for role in held])
+            return self._everyone.union(*[self._meant[role] for role in held])
         roles = self._roles
         if len(held) == 1:
             (role,) = held
-            subjects = roles.get(role, self._authenticated)
+            subjects = roles[role]
         else:
-            subjects = self._authenticated.union(*[roles[role] for role in held if role in roles])
+            subjects = self._authenticated.union(*[roles[role] for role in held])
         user = principal.id
         if user in self._named:
             return subjects.union(self._meant_by(user) if user in self._members else (user,))
@@ -308,7 +315,7 @@ class CompiledAuthorizer(BundleAuthorizer):
                 return user
         meant = self._meant
         for role in sorted(held):
-            if role in meant and name in meant[role]:
+            if name in meant[role]:
                 return f"role:{role}"
         proven = principal.kind is not PrincipalKind.ANONYMOUS and name in meant.get(AUTHENTICATED, _NO_SUBJECTS)
         return f"role:{AUTHENTICATED}" if proven else f"role:{EVERYONE}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from operator import itemgetter
 from typing import Final
@@ -44,7 +44,8 @@ class Index:
 
     __slots__ = ("_condition", "_effect", "_empty", "_rows", "branches", "effects", "ends", "lines", "slow")
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, *, consume: bool = False) -> None:
+        """``consume``: empty ``rules.rows`` if they are not needed again, before as much memory is taken anew."""
         # a rule that has ended has no effect; whether it matches is not asked
         tree = without_end(parse_matcher(rules.model))
         functions = FunctionMap.load_function_map().get_functions()
@@ -61,6 +62,10 @@ class Index:
         self._rows: Sequence[Row] = rules.rows
         self._condition: Condition | None = None if self.slow else language.condition(tree)
         self._empty = ("",) * len(rules.model.policies["p"])
+        if consume and not self.slow and all(branch.total for branch in self.branches):
+            rules.rows.clear()
+        for branch in self.branches:
+            branch.fill()
 
     def forget_rows(self) -> None:
         """Let go of the rules' fields where no branch needs them again."""
@@ -108,6 +113,36 @@ class Index:
         return resolve(self._effect, self.found(request), self.effects)
 
 
+class _Column:
+    """What the rules say in some fields, as numbers: far smaller than the rules themselves.
+
+    Attributes:
+        values: each combination of texts that some rule has.
+        rules: for each rule, which of them.
+    """
+
+    __slots__ = ("rules", "values")
+
+    def __init__(self, rows: Sequence[Row], fields: Sequence[int]) -> None:
+        pick = itemgetter(*fields) if len(fields) > 1 else None
+        if pick is not None:
+            numbers: dict[object, int] = dict.fromkeys(map(pick, rows), 0)
+        else:
+            numbers = dict.fromkeys([row[fields[0]] for row in rows] if fields else ("",), 0)
+        for number, key in enumerate(numbers):
+            numbers[key] = number
+        if not fields:
+            self.rules = array("I", bytes(4 * len(rows)))
+        elif pick is not None:
+            self.rules = array("I", map(numbers.__getitem__, map(pick, rows)))
+        else:
+            self.rules = array("I", [numbers[row[fields[0]]] for row in rows])
+        # Copies: were they the rows' own texts, these few would keep the rows' memory from being given back.
+        self.values = [tuple(map(_copy, key if isinstance(key, tuple) else (key,))) for key in numbers]
+        if not fields:
+            self.values = [()]
+
+
 class Branch:
     """One alternative of a matcher.
 
@@ -122,6 +157,7 @@ class Branch:
     """
 
     __slots__ = (
+        "_columns",
         "_count",
         "_filters",
         "_guards",
@@ -149,7 +185,7 @@ class Branch:
                 if len(fields) == 1:
                     (field,) = fields
                     if field not in values:
-                        values[field] = dict.fromkeys([row[field] for row in rules.rows])
+                        values[field] = dict.fromkeys(map(_copy, {row[field]: None for row in rules.rows}))
                     selector = language.selector(part, values[field].keys())
                     before = self.selectors.get(field)
                     self.selectors[field] = Both(before, selector) if before else selector
@@ -168,31 +204,31 @@ class Branch:
         )
         self.rest = sorted(self.selectors.keys() - {self.inner, self.outer})
         self._numbers: dict[tuple[str, ...], int] = {}
-        self.cells = self._cells(rules.rows)
+        self._columns = [_Column(rules.rows, [at] if at >= 0 else []) for at in (self.outer, self.inner)]
+        self._columns.append(_Column(rules.rows, self.rest))
+        self.cells: dict[str, Inner] = {}
 
-    def _cells(self, rows: Sequence[Row]) -> dict[str, Inner]:
+    def fill(self) -> None:
+        """Put the rules into their cells. The rules' own fields may have been let go before."""
         cells: dict[str, dict[str, dict[int, int | tuple[int, ...]]]] = {}
-        outer, inner, rest, numbers = self.outer, self.inner, self.rest, self._numbers
-        pick = _picker(rest)
-        for rule, row in enumerate(rows):
-            at = row[outer] if outer >= 0 else ""
-            names = cells.get(at)
+        outer, inner, rest = self._columns
+        self._numbers = {values: number for number, values in enumerate(rest.values)}
+        ats, heads = [_only(values) for values in outer.values], [_only(values) for values in inner.values]
+        for rule, (at, head, key) in enumerate(zip(outer.rules, inner.rules, rest.rules, strict=True)):
+            names = cells.get(ats[at])
             if names is None:
-                names = cells[at] = {}
-            name = row[inner] if inner >= 0 else ""
+                names = cells[ats[at]] = {}
+            name = heads[head]
             cell = names.get(name)
             if cell is None:
                 cell = names[name] = {}
-            values = pick(row)
-            key = numbers.get(values)
-            if key is None:
-                key = numbers[values] = len(numbers)
             before = cell.get(key)
             if before is None:
                 cell[key] = rule
             else:
                 cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
-        return dict(cells)
+        self.cells = dict(cells)
+        del self._columns
 
     def forget_rows(self) -> None:
         """Let go of the rules' fields."""
@@ -243,11 +279,12 @@ def _uses(selector: Selector, names: Sequence[str], name: str) -> bool:
     return name in names and names.index(name) in selector.uses
 
 
-def _picker(fields: Sequence[int]) -> Callable[[Row], tuple[str, ...]]:
-    """A function that takes ``fields`` from a row, as fast as can be: it runs once for each rule."""
-    if len(fields) > 1:
-        return itemgetter(*fields)
-    return lambda row: tuple([row[field] for field in fields])
+def _copy(text: str) -> str:
+    return (text + " ")[:-1]
+
+
+def _only(values: tuple[str, ...]) -> str:
+    return values[0] if values else ""
 
 
 def _conjunction(node: ast.expr) -> Iterator[ast.expr]:

@@ -20,15 +20,17 @@ class Memory(Generic[K, V]):
 
     Attributes:
         young: the entries to look into first, with a plain ``get``. Replaced as a whole: do not hold on to it.
+        stored: how many entries were ever kept: what was not found, and had to be worked out.
     """
 
-    __slots__ = ("_former", "_given_up", "_limit", "_lock", "young")
+    __slots__ = ("_former", "_given_up", "_limit", "_lock", "stored", "young")
 
     def __init__(self, limit: int) -> None:
         self.young: dict[K, V] = {}
         self._former: dict[K, V] = {}
         self._given_up: dict[K, V] = {}
         self._limit = limit
+        self.stored = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -40,17 +42,22 @@ class Memory(Generic[K, V]):
         if value is None and self._former:
             value = self._former.get(key)
             if value is not None:
-                self.keep(key, value)
+                with self._lock:
+                    self._put(key, value)
         return value
 
     def keep(self, key: K, value: V) -> None:
         """Keep ``value`` for ``key``, for a while."""
         with self._lock:
-            if len(self.young) >= self._limit:
-                self._given_up = self._former
-                self._former = self.young
-                self.young = {}
-            self.young[key] = value
-            if self._given_up:
-                for _ in range(min(_AT_A_TIME, len(self._given_up))):
-                    self._given_up.popitem()
+            self.stored += 1
+            self._put(key, value)
+
+    def _put(self, key: K, value: V) -> None:
+        if len(self.young) >= self._limit:
+            self._given_up = self._former
+            self._former = self.young
+            self.young = {}
+        self.young[key] = value
+        if self._given_up:
+            for _ in range(min(_AT_A_TIME, len(self._given_up))):
+                self._given_up.popitem()

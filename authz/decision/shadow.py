@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from authz.call import Call
 from authz.claims.base import Claims
@@ -22,13 +24,23 @@ class ShadowAuthorizer:
         first: decides.
         shadow: is asked after it, about the same call: its namespaces are those that the catalogue in force reads.
         revision: SHA-256 of the shadow's bundle (hex).
+
+    Attributes:
+        revision: the same.
     """
 
     def __init__(self, first: Authorizer, shadow: Authorizer, revision: str) -> None:
         self._first = first
         self._shadow = shadow
+        self.revision = revision
         self._failed = Verdict(Effect.DENY, Reason.EVALUATION_FAILED, revision=revision)
         self._logged = False
+
+    @property
+    def caches(self) -> Mapping[str, Any]:
+        """What the policy in force remembers, for metrics."""
+        found: Mapping[str, Any] = getattr(self._first, "caches", {})
+        return found
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """See :class:`authz.decision.base.Authorizer`."""
@@ -36,12 +48,12 @@ class ShadowAuthorizer:
         effect = verdict.effect
         try:
             other = self._shadow.authorize(claims, call)
-            if other.effect is effect and other.reason is not Reason.EVALUATION_FAILED:
+            if other.effect is effect:
                 return verdict
         except Exception:
             # once: a broken shadow would say the same about each call
             if not self._logged:
                 self._logged = True
-                _log.exception("the shadow policy %s cannot decide", self._failed.revision[:12])
+                _log.exception("the shadow policy %s cannot decide", self.revision[:12])
             other = self._failed
         return replace(verdict, shadow=other)

@@ -6,14 +6,14 @@ bundle before anyone else is asked: no plugin can let them in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from authz.call import Call
 from authz.claims.base import Claims
 from authz.decision.base import Authorizer, Effect, Rule, Verdict
-from authz.errors import EvaluationError
+from authz.errors import EvaluationError, Place
 from authz.reason import Reason
 
 _BY_THE_CALL: Final = frozenset(
@@ -43,6 +43,12 @@ class UnionAuthorizer:
         self._others = tuple(others)
         self._revision = revision
         self._ignore_rules = ignore_rules
+
+    @property
+    def caches(self) -> Mapping[str, Any]:
+        """What the policy in force remembers, for metrics."""
+        found: Mapping[str, Any] = getattr(self._bundle, "caches", {})
+        return found
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """See :class:`authz.decision.base.Authorizer`."""
@@ -87,7 +93,7 @@ class UnionAuthorizer:
             raise EvaluationError(
                 f"the authorizer {name} says {verdict.effect.value}, with the reason {verdict.reason!r}"
             )
-        return replace(verdict, revision=self._revision, namespace=namespace)
+        return replace(verdict, revision=self._revision, namespace=namespace, shadow=None)
 
 
 def _is_whole(verdict: object) -> bool:
@@ -96,5 +102,18 @@ def _is_whole(verdict: object) -> bool:
         and isinstance(verdict.effect, Effect)
         and isinstance(verdict.reason, Reason)
         and isinstance(verdict.detail, str)
-        and (verdict.rule is None or isinstance(verdict.rule, Rule))
+        and (verdict.rule is None or _is_whole_rule(verdict.rule))
+    )
+
+
+def _is_whole_rule(rule: object) -> bool:
+    """Whether ``rule`` can be recorded: a record that cannot be written would be a decision without one."""
+    return (
+        isinstance(rule, Rule)
+        and isinstance(rule.text, str)
+        and rule.text.isprintable()
+        and isinstance(rule.place, Place)
+        and str(rule).isprintable()
+        and isinstance(rule.chain, tuple)
+        and all(isinstance(name, str) and name.isprintable() for name in rule.chain)
     )

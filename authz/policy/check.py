@@ -308,20 +308,21 @@ class LineCheck:
                     self.warnings.append(Problem(self._lines.place(index, field), *found))
 
     def _duplicates(self, rows: list[list[str]]) -> None:
-        once: set[tuple[str, ...]] = set()
+        # Texts, not tuples: Python keeps some freed tuples for later, and with them the memory around them.
+        once: set[str] = set()
         for part in _parts(rows):
-            once.update(map(tuple, part))
+            once.update(map(",".join, part))
         if len(once) != len(rows):
-            first: dict[tuple[str, ...], int] = {}
+            first: dict[str, int] = {}
             for index, row in enumerate(rows):
-                before = first.setdefault(tuple(row), index)
+                before = first.setdefault(",".join(row), index)
                 if before != index:
                     self._refuse(index, 0, f"is the same line as {self._lines.place(before)}", "keep one of them")
         names = self._model.policies["p"]
         if "eft" in names:
             eft = names.index("eft") + 1
             for index, row in enumerate(rows):
-                if row[0] == "p" and row[eft] == "deny" and (*row[:eft], "allow", *row[eft + 1 :]) in once:
+                if row[0] == "p" and row[eft] == "deny" and ",".join([*row[:eft], "allow", *row[eft + 1 :]]) in once:
                     message = "the same is allowed by another line, which has no effect then"
                     self.warnings.append(Problem(self._lines.place(index, eft), message, "remove one of them"))
 

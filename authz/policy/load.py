@@ -42,7 +42,8 @@ def bundle_files(path: Path) -> list[Path]:
     """The files of the bundle in ``path``, in the order in which they are read; not all of them need exist."""
     more = path / MORE_POLICY
     try:
-        names = sorted(file for file in more.iterdir() if file.suffix == ".csv")
+        # What begins with a dot is an editor's or an orchestrator's own.
+        names = sorted(file for file in more.iterdir() if file.suffix == ".csv" and not file.name.startswith("."))
     except OSError:
         names = []
     return [path / MODEL, path / CATALOGUE, path / POLICY, *names]
@@ -60,6 +61,9 @@ def read_files(path: Path) -> dict[Path, bytes]:
     files: dict[Path, bytes] = {}
     for file in bundle_files(path):
         try:
+            if file.exists() and not file.is_file():
+                problems.append(Problem(Place(str(file)), "is no regular file", "a pipe or a folder holds no policy"))
+                continue
             with file.open("rb") as stream:
                 data = stream.read(_BYTES_LIMIT + 1)
         except FileNotFoundError:

@@ -74,7 +74,8 @@ class Watcher:
     Args:
         source: where the policy comes from.
         current: the id of the revision in force, which is not reported again; None: report the first one too.
-        on_revision: called with each new revision. What it raises is logged, and the revision is not tried again.
+        on_revision: called with each new revision. A PolicyError that it raises counts as a rejection; anything else
+            is logged.
         on_rejected: called with what is wrong, once for each state of the source.
         interval: seconds between looks.
     """
@@ -144,10 +145,14 @@ class Watcher:
             self._reject(exc)
             return
         self._read = signature if signature is not None else _ANY
-        self._rejected = ""
         if revision.id != self._current:
+            try:
+                self._on_revision(revision)
+            except PolicyError as exc:
+                self._reject(exc)
+                return
             self._current = revision.id
-            self._on_revision(revision)
+        self._rejected = ""
 
     def _signature(self) -> object:
         signature = getattr(self._source, "signature", None)

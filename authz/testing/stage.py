@@ -17,6 +17,7 @@ from authz.authn.key_files import read_key_set
 from authz.authn.keys import FixedKeys
 from authz.call import NAMESPACE_RULE, is_namespace
 from authz.claims.base import ROLE_RULE, Claims, is_role
+from authz.claims.mapper import MapperByIssuer
 from authz.decision import authorizer_for
 from authz.engine import Engine, Policy
 from authz.policy.load import load_bundle
@@ -40,7 +41,7 @@ class _RolesOfTheTest:
         """See :class:`authz.claims.base.ClaimMapper`."""
         namespaces, system = principal.attributes.get(_NAMESPACES), principal.attributes.get(_SYSTEM)
         if not isinstance(namespaces, Mapping) or not isinstance(system, list | tuple):
-            return Claims(principal)  # who showed nothing has none
+            return Claims(principal)  # a token that the test has made by itself
         roles = {name: frozenset(held) for name, held in namespaces.items()}
         return Claims(principal, frozenset(system), roles, principal.expires_at, (_SYSTEM, _NAMESPACES))
 
@@ -75,7 +76,7 @@ class Stage:
         authentication = Authentication(TokenAuthenticator([issuer]), anonymous=anonymous)
         revision = load_bundle(Path(bundle))
         policy = Policy(revision, authorizer_for(revision))
-        self.engine = Engine(authentication, _RolesOfTheTest(), policy, self.decisions)
+        self.engine = Engine(authentication, MapperByIssuer({ISSUER: _RolesOfTheTest()}), policy, self.decisions)
 
     def as_caller(
         self,

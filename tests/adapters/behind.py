@@ -128,7 +128,12 @@ def server_behind(handler: Any, port: int = 0, credentials: Any = None) -> Itera
     made: list[Any] = []
 
     async def start() -> int:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
+        options = [
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_metadata_size", 65_536),
+        ]
+        server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers((handler,))
         address = f"127.0.0.1:{port}"
         bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)

@@ -213,11 +213,23 @@ def test_a_server_behind_that_dies_midway_is_unavailable_and_its_address_stays_u
         assert "127.0.0.1" not in caught.value.details()
 
 
+def test_many_clients_share_the_connection_to_the_server_behind(tmp_path: Path) -> None:
+    heard, relayed = Heard(), Relayed()
+    with server_behind(Echo(heard)) as port, relayed.to(port) as between, proxy(tmp_path, between, heard) as front:
+        token = front.token(permissions=["acme:read"])
+        for _ in range(10):
+            with front.channel(options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                channel.unary_unary(f"/{SERVICE}/{UNARY}")(order(), metadata=token, timeout=10)
+        assert len(heard.messages) == 10
+        assert relayed.connections == 1
+
+
 class Relayed:
     """A TCP relay that can be cut, as a server that is killed cuts its connections."""
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
+        self.connections = 0
 
     @contextmanager
     def to(self, port: int) -> Iterator[int]:
@@ -233,6 +245,7 @@ class Relayed:
             with suppress(OSError):
                 while True:
                     one, _ = listening.accept()
+                    self.connections += 1
                     other = socket.create_connection(("127.0.0.1", port))
                     self._sockets += [one, other]
                     for pair in ((one, other), (other, one)):
@@ -274,6 +287,22 @@ def test_a_full_server_behind_answers_at_the_deadline(tmp_path: Path) -> None:
         hanging = [stub.future(order(), metadata=[*token, ("x-behave", "hang")], timeout=2) for _ in range(200)]
         assert {future.exception().code().name for future in hanging} == {"DEADLINE_EXCEEDED"}
         assert status(front, UNARY, order(), token)[0] == "OK"
+
+
+def test_more_calls_than_a_worker_may_have_are_refused_at_once(tmp_path: Path) -> None:
+    heard = Heard()
+    settings = f"{SETTINGS}    limits: {{{{calls_per_worker: 5}}}}\n"
+    with (
+        server_behind(Echo(heard)) as port,
+        proxy(tmp_path, port, heard, settings) as front,
+        front.channel() as channel,
+    ):
+        token = front.token(permissions=["acme:read"])
+        stub = channel.unary_unary(f"/{SERVICE}/{UNARY}")
+        hanging = [stub.future(order(), metadata=[*token, ("x-behave", "hang")], timeout=3) for _ in range(20)]
+        codes = [future.exception().code().name for future in hanging]
+        assert sorted(set(codes)) == ["DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]
+        assert codes.count("DEADLINE_EXCEEDED") == 5
 
 
 def test_a_slow_reader_does_not_make_the_proxy_hold_what_it_does_not_read(front: Front) -> None:

@@ -17,9 +17,11 @@ from typing import Any
 
 import grpc
 import pytest
+from envoy.service.auth.v3 import external_auth_pb2 as auth
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from authz.cli import main
 from examples.orders.keys import Keys
 from tests.adapters.behind import SERVICE, UNARY, Echo, Heard, Message, server_behind, write_descriptors
 from tests.adapters.orders import configure
@@ -34,6 +36,13 @@ serve:
     listen: [{{address: "127.0.0.1:0", plaintext: true}}]
     upstream: {{address: "127.0.0.1:{port}", plaintext: true}}
     descriptors: [orders.binpb]
+"""
+EXT_AUTHZ = """
+serve:
+  ext_authz:
+    listen: [{address: "127.0.0.1:0", plaintext: true}]
+    namespaces_from: header
+    namespace_header: x-namespace
 """
 REQUEST = Message(namespace="acme", id="1").SerializeToString()
 
@@ -119,6 +128,13 @@ def two(behind: tuple[int, Heard], tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
+def run(what: str, config: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """`authz serve` with a configuration that it refuses."""
+    command = [sys.executable, "-m", "authz", "serve", what, "--config", str(config), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+
 def until(condition: Any, seconds: float = 15.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -200,6 +216,48 @@ def test_a_drain_lets_calls_end_and_takes_no_more(behind: tuple[int, Heard], tmp
         assert one.process.wait(10) == 0
 
 
+def test_a_port_that_another_server_listens_on_is_not_shared_with_it(two: Served) -> None:
+    text = (two.folder / "authz.yaml").read_text().replace("127.0.0.1:0", f"127.0.0.1:{two.port}")
+    (two.folder / "second.yaml").write_text(text)
+    done = run("proxy", two.folder / "second.yaml")
+    assert done.returncode == 4
+    assert f"cannot listen on 127.0.0.1:{two.port}" in done.stderr
+
+
+def test_the_authorizer_of_an_envoy_is_served_too(tmp_path: Path) -> None:
+    config, _ = configure(tmp_path)
+    text = config.read_text().replace("file: audit.jsonl", "directory: audit")
+    config.write_text(text + EXT_AUTHZ)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "authz", "serve", "ext-authz", "--config", str(config), "--workers", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving ext-authz on 127.0.0.1:")
+        with grpc.insecure_channel(line.split()[-1]) as channel:
+            ask = channel.unary_unary("/envoy.service.auth.v3.Authorization/Check")
+            answered = auth.CheckResponse.FromString(ask(b"", timeout=10))
+        assert answered.status.code == 16
+        assert answered.denied_response.status.code == 401
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.mark.parametrize("what", ["proxy", "ext-authz"])
+def test_help_teaches_what_to_write(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", what, "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "descriptors: [" in shown
+    assert "plaintext: true" in shown
+
+
 def test_workers_end_with_their_supervisor(behind: tuple[int, Heard], tmp_path: Path) -> None:
     with served(tmp_path, 1, *behind) as one:
         (worker,) = one.workers()
@@ -235,12 +293,6 @@ def test_a_configuration_that_cannot_be_used_is_refused_with_its_place(
     assert old in text
     config.write_text(text.replace(old, new, 1))
     for more in ([], ["--check"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "authz", "serve", "proxy", "--config", str(config), *more],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        done = run("proxy", config, *more)
         assert done.returncode == 4, done.stderr
         assert said in done.stderr

@@ -178,6 +178,48 @@ def test_an_open_connection_outlives_its_ca_until_its_age_ends_it(serve: Serve, 
                 time.sleep(0.05)
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_from_before_does_not_get_past_a_removed_ca(version: ssl.TLSVersion, folder: Folder) -> None:
+    context = ssl.create_default_context(cadata=SERVERS.pem.decode())
+    bob = folder.key.with_name("bob.pem")
+    bob.write_bytes(BOB.certificate + BOB.key)
+    context.load_cert_chain(bob)
+    context.set_alpn_protocols(["h2"])
+    context.maximum_version = version
+
+    def connect(port: int, session: ssl.SSLSession | None) -> tuple[bytes, bool | None, ssl.SSLSession | None]:
+        """What the server says first, and the session: whether it was resumed, and how to go on with it."""
+        with (
+            socket.create_connection(("localhost", port), 20) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as secure,
+        ):
+            secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            return secure.recv(9), secure.session_reused, secure.session
+
+    with sync_server(folder.credentials()) as port:
+        said, _, session = connect(port, None)
+        assert said
+        said, resumed, session = connect(port, session)
+        assert said
+        assert resumed
+        folder.trust(ALICES)
+        try:
+            said, resumed, _ = connect(port, session)
+        except OSError:
+            said, resumed = b"", False
+        assert not said
+        assert not resumed
+
+
+def test_each_port_needs_credentials_of_its_own(folder: Folder) -> None:
+    """What one port was told of a change, another would never hear; gRPC says so at the start."""
+    server, credentials = grpc.server(futures.ThreadPoolExecutor(1)), folder.credentials()
+    server.add_secure_port("127.0.0.1:0", credentials)
+    with pytest.raises(RuntimeError, match="Failed to bind"):
+        server.add_secure_port("127.0.0.1:0", credentials)
+    server.add_secure_port("127.0.0.1:0", folder.credentials())
+
+
 HALVES: list[tuple[str, Callable[[Folder], object], str]] = [
     ("a key that does not fit yet", lambda f: replace(f.key, SERVERS.issue_server().key), "is not the key of the cert"),
     ("a key cut off", lambda f: replace(f.key, f.issued.key[:60]), "has no key that can be used"),

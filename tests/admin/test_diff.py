@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from authz.admin.caller import claims_of
-from authz.admin.diff import Difference, diff
+from authz.admin.diff import Difference, Kind, diff
+from authz.admin.reach import Beyond
 from authz.call import Call, Scope
 from authz.decision.base import Effect
 from authz.decision.casbin import CasbinAuthorizer
@@ -18,7 +19,7 @@ from authz.errors import PolicyError
 from authz.policy.load import load_bundle
 from authz.policy.revision import NOWHERE, Revision
 from authz.reason import Reason
-from tests.bundle import CATALOGUE, MODEL, write_bundle
+from tests.bundle import CATALOGUE, MODEL, POLICY, write_bundle
 
 OTHER_CATALOGUE = CATALOGUE.replace("Put: write", "Put: admin").replace(
     "Regions: {access: read, scope: cluster}", "Regions: read\n      Fetch: read"
@@ -134,3 +135,59 @@ def test_finds_exactly_the_flips_that_asking_everything_finds(tmp_path: Path, mo
         was, now = told(old, subject, space, method, one), told(new, subject, space, method, other)
         expected = [(was, now)] if was is not now else []
         assert predicted(found, subject, space, method, classes) == expected, (subject, space, method)
+
+
+def test_each_change_has_a_call_that_both_bundles_were_asked(tmp_path: Path) -> None:
+    old = load_bundle(write_bundle(tmp_path / "old"))
+    more = POLICY + "p, role:auditor, shop-*, *, read, allow\np, role:reader, shop, *, *, deny\n"
+    new = load_bundle(write_bundle(tmp_path / "new", more))
+    found = diff(old, new)
+    assert {(change.kind, change.subject, change.namespaces) for change in found.changes} == {
+        (Kind.GAINED, "role:auditor", ("shop-*",)),
+        (Kind.LOST, "role:reader", ("shop",)),
+        (Kind.LOST, "role:writer", ("shop",)),
+        (Kind.DENIED, "role:reader", ("shop",)),
+        (Kind.DENIED, "role:writer", ("shop",)),
+    }
+    for change in found.changes:
+        assert (change.example.before.effect, change.example.after.effect) == (change.before, change.after)
+    assert [change.subject for change in found.new_access] == ["role:auditor"]
+    assert not diff(new, new)
+
+
+def test_a_method_that_only_one_catalogue_knows(tmp_path: Path) -> None:
+    old = load_bundle(write_bundle(tmp_path / "old"))
+    new = load_bundle(write_bundle(tmp_path / "new", catalogue=OTHER_CATALOGUE))
+    gained = {(change.subject, method) for change in diff(old, new).new_access for method in change.methods}
+    assert {("role:reader", "/shop.Orders/Fetch"), ("role:reader", "/shop.Orders/Regions")} <= gained
+
+
+def test_where_a_request_names_its_namespaces_is_told(tmp_path: Path) -> None:
+    old = load_bundle(write_bundle(tmp_path / "old"))
+    catalogue = CATALOGUE.replace("Put: write", "Put: {access: write, namespaces: [namespace, target]}")
+    found = diff(old, load_bundle(write_bundle(tmp_path / "new", catalogue=catalogue)))
+    assert not found.changes
+    assert found.catalogue == ("/shop.Orders/Put: names its namespaces in namespace, target, before in namespace",)
+    assert found
+
+
+def test_another_end_is_told_though_no_answer_differs_yet(tmp_path: Path) -> None:
+    model = MODEL.replace("obj, act, eft\n", "obj, act, eft, until\n").rstrip() + " && validUntil(p.until)\n"
+    pair = []
+    for name, end in (("old", "2099-01-01T00:00:00Z"), ("new", "2098-01-01T00:00:00Z")):
+        rule = f"p, role:reader, *, *, read, allow, {end}\n"
+        pair.append(load_bundle(write_bundle(tmp_path / name, rule, model=model)))
+    old, new = pair
+    found = diff(old, new)
+    assert not found.changes
+    assert found.ends == ("p, role:reader, *, *, read, allow: ends 2098-01-01T00:00:00Z, before 2099-01-01T00:00:00Z",)
+    later = diff(old, new, 4_060_000_000.0)
+    assert {change.kind for change in later.changes} == {Kind.LOST}
+
+
+def test_what_is_beyond_is_said(tmp_path: Path) -> None:
+    model = MODEL.replace("keyMatch(r.dom, p.dom)", "regexMatch(r.dom, p.dom)")
+    policy = "p, role:reader, ^shop$, *, read, allow\n"
+    revision = load_bundle(write_bundle(tmp_path, policy, model=model))
+    with pytest.raises(Beyond, match="without finite classes; `authz policy can` answers for one call at a time"):
+        diff(revision, revision)

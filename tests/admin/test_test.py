@@ -63,7 +63,7 @@ def run(bundle: Path, tests: str) -> Results:
     return run_tests(bundle)
 
 
-@pytest.mark.parametrize("name", ["default", "temporal"])
+@pytest.mark.parametrize("name", ["default", "temporal", "break-glass"])
 def test_the_bundles_that_ship_answer_as_their_tests_say(name: str) -> None:
     results = run_tests(POLICIES / name)
     assert results.passed

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from authz.authn.authority import Authority
+from authz.authn.authority import Authority, FixedAnchors
 from authz.authn.certificate import CertificateAuthenticator
 from authz.authn.issuer import Issuer
 from authz.authn.jwt import TokenAuthenticator
@@ -67,7 +67,7 @@ def authority(ca: CertificateAuthority | None = None, **settings: Any) -> Author
     """An authority of a configuration: it has ``ca``'s certificate and names callers by SPIFFE id."""
     usual: dict[str, Any] = {
         "name": "prod",
-        "certificates": [x509.load_pem_x509_certificate((ca or certificate_authority()).pem)],
+        "anchors": FixedAnchors([x509.load_pem_x509_certificate((ca or certificate_authority()).pem)]),
         "prefix": "prod:",
         "subject_from": "spiffe",
         "trust_domains": frozenset({"prod.example.org"}),

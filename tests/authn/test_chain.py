@@ -6,6 +6,7 @@ import pytest
 
 from authz.authn.base import ANONYMOUS, Principal
 from authz.authn.chain import Authentication, Combine
+from authz.authn.plugin import FirstAuthenticator, NamedAuthenticator
 from authz.credentials import BearerToken, ClientCertificate, Credential, MalformedCredential
 from authz.errors import AuthenticationError
 from authz.reason import Reason
@@ -120,3 +121,30 @@ def test_refusals_are_counted_by_reason() -> None:
 
 def test_an_empty_certificate_is_a_bad_one() -> None:
     assert outcome(both(Combine.JWT), (TOKEN, ClientCertificate(b""))) is Reason.CERTIFICATE_MALFORMED
+
+
+def test_what_was_proven_lately_is_recognized() -> None:
+    authentication = both(Combine.JWT)
+    assert not authentication.recognizes((TOKEN,))
+    assert not authentication.recognizes((CERTIFICATE,))
+    authentication.authenticate((TOKEN, CERTIFICATE), CLOSED, NOW)
+    assert authentication.recognizes((TOKEN, CERTIFICATE))
+    assert not authentication.recognizes((TOKEN, BAD_CERTIFICATE))
+    assert not authentication.recognizes((MALFORMED,))
+    assert Authentication(tokens()).recognizes((CERTIFICATE,))
+    assert set(authentication.caches) == {"tokens", "certificates", "pairs"}
+    assert authentication.reads_certificates
+    assert not Authentication(tokens()).reads_certificates
+
+
+def test_of_several_the_first_that_handles_a_credential_decides() -> None:
+    class Passing:
+        def authenticate(self, credential: Credential, now: float) -> Principal | None:
+            return None
+
+    several = FirstAuthenticator([Passing(), tokens()])
+    assert not several.remembers(TOKEN)
+    assert several.authenticate(TOKEN, NOW)
+    assert several.remembers(TOKEN)
+    assert FirstAuthenticator([Passing()]).authenticate(TOKEN, NOW) is None
+    assert NamedAuthenticator("a", "a:", Passing()).authenticate(TOKEN, NOW) is None

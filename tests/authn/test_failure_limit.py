@@ -76,11 +76,13 @@ GROUPS = [
     ("unix:/run/orders.sock", ""),
     ("unix-abstract:orders", ""),
     ("", ""),
-    ("192.0.2.1", ""),
-    ("ipv4:not-an-address:1", "ipv4:not-an-address"),
-    ("ipv6:nonsense:1", "ipv6:nonsense"),
+    ("192.0.2.1:40412", "192.0.2.1"),
+    ("192.0.2.1", "192.0.2.1"),
+    ("2001:db8:1:2::1:40412", "2001:db8:1:2::/64"),
+    ("ipv4:not-an-address:1", "not-an-address"),
+    ("ipv6:nonsense:1", "nonsense"),
     ("vsock:3:1000", "vsock:3"),
-    ("x:" + "y" * 1000, "x:" + "y" * 126),
+    ("x:" + "y" * 1000 + ":1", "x:" + "y" * 126),
 ]
 
 

@@ -243,8 +243,8 @@ async def test_a_hung_key_server_does_not_hold_the_event_loop_or_another_issuer(
             assert {status.name: status.keys for status in authentication.keys} == {"slow": 0, "corp": 1}
         finally:
             authentication.close()
-        # A fetch on the path of a call would take the whole timeout; the bound leaves room for a busy machine.
-        assert longest < 0.2
+        # A fetch on the path of a call would take the whole timeout; benchmarks/authn.py measures the rest.
+        assert longest < LAZY.timeout
 
 
 def _try(authentication: Authentication, *texts: str) -> tuple[str, ...]:

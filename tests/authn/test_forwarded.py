@@ -111,6 +111,7 @@ def test_a_token_is_bound_to_the_certificate_that_is_forwarded() -> None:
         'Cert="',
         'Cert="' + quote(CALLER.pem.decode()),
         cert(CALLER) + "x",
+        cert(CALLER) + "xBy=y",
         f'Cert="{quote((CALLER.pem + OTHER.pem).decode())}"',
         "Cert=%ff%fe",
         'Subject="' + cert(CALLER) + '"',

@@ -124,6 +124,24 @@ def without_version(pem: bytes) -> bytes:
     return armored(der[:at] + b"\x07" + der[at + 1 :])
 
 
+def resigned(tbs: bytes) -> bytes:
+    """What the authority would have signed if it had been given these very bytes, in DER."""
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    signature = CA.private_key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    bits = b"\x03" + bytes([len(signature) + 1]) + b"\0" + signature
+    body = tbs + algorithm + bits
+    length = len(body).to_bytes(1 if len(body) < 256 else 2, "big")
+    return b"\x30" + bytes([0x80 | len(length)]) + length + body
+
+
+def renamed(pem: bytes, old: bytes, new: bytes) -> bytes:
+    """The certificate as the authority would have signed it with ``new``, of the same length, in place of ``old``."""
+    tbs = x509.load_pem_x509_certificate(pem).tbs_certificate_bytes
+    assert tbs.count(old) == 1
+    assert len(old) == len(new)
+    return armored(resigned(tbs.replace(old, new)))
+
+
 GOOD = spiffe()
 CLIENT_KEY_USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -273,6 +291,7 @@ TABLE: list[tuple[str, CertificateAuthenticator, bytes, Reason]] = [
             ("a quote", 'billing"', SUBJECT),
         ]
     ),
+    ("a byte that is no text in the CN", BY_CN, renamed(cn("billing"), b"billing", b"billin\xff"), MALFORMED),
     ("no DNS name", BY_DNS, forge(names=[(NameOID.COMMON_NAME, "billing.example.org")]), SUBJECT),
     ("two DNS names", BY_DNS, forge(san=[x509.DNSName("a.example.org"), x509.DNSName("b.example.org")]), SUBJECT),
     ("a wildcard", BY_DNS, forge(san=[x509.DNSName("*.example.org")]), SUBJECT),
@@ -304,6 +323,7 @@ def test_the_same_certificates_unharmed_are_accepted() -> None:
         (SPIFFE, spiffe(is_ca=None)),
         (SPIFFE, forge(names=[(NameOID.COMMON_NAME, "x")], uris=[ID])),
         (BY_CN, cn("billing")),
+        (BY_CN, renamed(cn("billing"), b"billing", b"renamed")),
         (BY_CN, cn("Bücher und mehr")),
         (BY_DNS, forge(san=[x509.DNSName("a.example.org")])),
         (BY_UID, forge(names=[(NameOID.USER_ID, "a")])),

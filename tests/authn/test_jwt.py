@@ -10,7 +10,7 @@ import pytest
 from authz.authn.base import PrincipalKind
 from authz.authn.conditions import Condition, Has, IsBoolean, IsOneOf, IsPresent, Matches
 from authz.authn.jwt import TokenAuthenticator
-from authz.authn.keys import FixedKeys, KeySet
+from authz.authn.keys import ASYMMETRIC, FixedKeys, KeySet
 from authz.authn.pattern import read_pattern
 from authz.authn.pointer import Pointer
 from authz.credentials import BearerToken, ClientCertificate
@@ -29,11 +29,22 @@ def test_a_good_token_proves_its_subject() -> None:
     assert principal.key_id == "test-key"
 
 
-@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"])
+@pytest.mark.parametrize("algorithm", sorted(ASYMMETRIC))
 def test_each_algorithm_verifies(algorithm: str) -> None:
     key = SigningKey.shared(algorithm)
     token = TokenMinter(key=key).mint(now=NOW)
     assert TokenAuthenticator([issuer(key)]).authenticate(BearerToken(token), NOW)
+
+
+def test_an_issuer_without_keys_answers_for_itself_alone() -> None:
+    class Without(FixedKeys):
+        def current(self, now: float) -> Any:
+            return None
+
+    other = issuer(name="other", issuer="https://other.test", prefix="other:", keys=Without(key_set(MINTER.key)))
+    authenticator = TokenAuthenticator([issuer(), other])
+    assert refusal(authenticator, MINTER.mint(now=NOW, iss="https://other.test")) is Reason.KEYS_UNAVAILABLE
+    assert authenticator.authenticate(BearerToken(MINTER.mint(now=NOW)), NOW)
 
 
 def test_a_certificate_is_not_its_business() -> None:

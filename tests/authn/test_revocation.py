@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from authz.authn import base64url
+from authz.authn.authority_files import read_authority_file
 from authz.authn.background import FileWatcher, WatchedFile
 from authz.authn.certificate import CertificateAuthenticator
 from authz.authn.chain import Authentication, Combine
@@ -36,6 +37,7 @@ from tests.authn.setting import (
     refusal,
     tokens,
 )
+from tests.authn.test_hostile_certificates import resigned
 
 CA = certificate_authority()
 ID = "spiffe://prod.example.org/a"
@@ -140,6 +142,21 @@ def test_a_list_that_goes_bad_stays_as_it_was(tmp_path: Path, caplog: pytest.Log
     assert file.failures == 0
 
 
+def test_a_list_that_was_refused_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(CA.pem)
+    path = tmp_path / "crl.pem"
+    path.write_bytes(crl())
+    file = WatchedFile(path, lambda at: read_crl_file(at, read_authority_file(ca)))
+    other = certificate_authority("Other")
+    assert not change(file, crl(ca=other))
+    ca.write_bytes(other.pem)
+    assert not file.look()
+    monkeypatch.setattr(file, "_retry_at", 0.0)
+    assert file.look()
+    assert list(file.value.lists) == [other.name]
+
+
 def test_a_watcher_takes_changes_by_itself(tmp_path: Path) -> None:
     file = watched(tmp_path / "revoked", "")
     watcher = FileWatcher([file], interval=0.005)
@@ -223,9 +240,19 @@ def test_a_list_in_der(tmp_path: Path) -> None:
     assert refusal(listed(tmp_path / "crl.der", der), bad) is Reason.CERTIFICATE_REVOKED
 
 
+def without_end() -> bytes:
+    """A list, rightly signed, that does not say when the next one is due."""
+    tbs = x509.load_pem_x509_crl(crl()).tbs_certlist_bytes
+    first = tbs.index(b"\x17\x0d")
+    second = tbs.index(b"\x17\x0d", first + 15)
+    shorter = tbs[2:second] + tbs[second + 15 :]
+    return resigned(b"\x30" + bytes([len(shorter)]) + shorter)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (without_end(), "does not say when the next one is due"),
         (b"", "is not revocation lists"),
         (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "is not revocation lists"),
         (b"-----BEGIN CERTIFICATE-----", "has no revocation list"),
@@ -265,6 +292,7 @@ def test_a_bound_token_is_good_with_its_certificate_alone(authentication: Authen
         assert reason(bound()) is Reason.TOKEN_BINDING_WRONG
         assert reason(bound(), OTHER) is Reason.TOKEN_BINDING_WRONG
         assert reason(bound(UNKNOWN)) is Reason.TOKEN_BINDING_WRONG
+    assert len(authentication._fingerprints) == 1
 
 
 def test_a_bound_token_is_bound_whoever_vouches_for_the_certificate() -> None:
@@ -292,6 +320,7 @@ def test_a_bound_token_is_bound_under_every_rule(combine: Combine) -> None:
         ({}, Reason.TOKEN_BINDING_UNSUPPORTED),
         ("x", Reason.TOKEN_BINDING_UNSUPPORTED),
         ([], Reason.TOKEN_BINDING_UNSUPPORTED),
+        (["x5t#S256"], Reason.TOKEN_BINDING_UNSUPPORTED),
         ({"x5t#S256": "x"}, Reason.TOKEN_CLAIM_MALFORMED),
         ({"x5t#S256": ""}, Reason.TOKEN_CLAIM_MALFORMED),
         ({"x5t#S256": None}, Reason.TOKEN_CLAIM_MALFORMED),

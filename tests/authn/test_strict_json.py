@@ -77,6 +77,12 @@ def test_both_ways_refuse(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(slowly(text.encode(), monkeypatch), str)
 
 
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_breadth_is_not_depth(separators: tuple[str, str]) -> None:
+    value = {"groups": [{"name": [str(i)]} for i in range(50)]}
+    assert outcome(json.dumps(value, separators=separators).encode()) == value
+
+
 @QUIET
 @given(st.binary())
 def test_bytes_have_one_spelling(data: bytes) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from authz.authn.base import Principal, PrincipalKind
+from authz.authn.conditions import IsBoolean
 from authz.authn.pointer import Pointer
 from authz.claims.base import Claims
 from authz.claims.grants import Ceiling
 from authz.claims.mapper import MapperByIssuer, RuleMapper
 from authz.claims.permissions import PermissionsRule
-from authz.claims.rules import GrantOf, MatchRule, Rule, StaticRule, TableRule
+from authz.claims.rules import ConditionalRule, GrantOf, MatchRule, Rule, StaticRule, TableRule
 from authz.errors import MappingError
 from authz.reason import Reason
 
@@ -157,3 +158,12 @@ def test_a_principal_of_no_known_issuer_has_no_roles() -> None:
 
 def test_notes_are_bounded() -> None:
     assert len(mapped(PermissionsRule(Pointer("p")), p=["x"] * 500).notes) == 20
+
+
+def test_a_condition_decides_whether_a_rule_is_applied() -> None:
+    rule = ConditionalRule([IsBoolean(Pointer("mfa"), True)], StaticRule((GrantOf("admin"),)))
+    assert roles(mapped(rule, mfa=True)) == {"*": ["admin"]}
+    for attributes in ({}, {"mfa": "true"}, {"mfa": False}):
+        claims = mapped(rule, None, **attributes)
+        assert roles(claims) == {}
+        assert claims.notes == ("a rule was not applied: not so: `mfa` is true",)

@@ -229,7 +229,6 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("leeway: 10s", "revocations: absent", "absent: cannot be read"),
     ("leeway: 10s", "revocations: jwks.json", "cannot be revoked"),
     ("issuer: https://idp.corp.example", "issuer: 'https://idp .example'", "`issuer` has a blank"),
-    ("issuer: https://idp.corp.example", "issuer: 'https://idp?x'\n  keys: {discovery: {}}", "given twice|has a query"),
     ("{jwks_file: jwks.json}", "{discovery: {allow_insecure_http: 1}}", "must be a boolean"),
     ("map: spiffe", "map: spiffe\n  intermediates_file: absent", "absent: cannot be read"),
     ("map: spiffe", "map: spiffe\n  crl_file: prod.pem", "has no revocation list"),
@@ -277,6 +276,12 @@ def test_mistakes(folder: Path, there: str, instead: str, message: str) -> None:
 def test_mistakes_of_the_whole(folder: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(folder, text)
+
+
+def test_an_issuer_with_a_query_has_no_discovery_document(folder: Path) -> None:
+    text = WHOLE.replace("issuer: https://idp.corp.example", "issuer: https://idp.corp.example/?x")
+    with pytest.raises(ConfigError, match="has a query"):
+        read(folder, text.replace("{jwks_file: jwks.json}", "{discovery: {}}"))
 
 
 def test_a_private_key_in_a_key_set_is_refused(folder: Path) -> None:

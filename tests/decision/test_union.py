@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -127,6 +128,12 @@ NO_VERDICTS = [
     Verdict(Effect.ALLOW, Reason.NO_RULE), Verdict(Effect.DENY, Reason.ALLOWED),
     Verdict(True, Reason.ALLOWED), Verdict(Effect.DENY, "because"),  # type: ignore[arg-type]
     Verdict(Effect.DENY, Reason.NO_RULE, detail=3), Verdict(Effect.ALLOW, Reason.ALLOWED, "rule"),  # type: ignore[arg-type]
+    Verdict(Effect.DENY, Reason.NO_RULE, Rule("a\ud800b", Place("plugin"))),
+    Verdict(Effect.DENY, Reason.NO_RULE, Rule("a\nb", Place("plugin"))),
+    Verdict(Effect.DENY, Reason.NO_RULE, Rule("a", Place("\x1b[2J"))),
+    Verdict(Effect.DENY, Reason.NO_RULE, Rule("a", "plugin")),  # type: ignore[arg-type]
+    Verdict(Effect.DENY, Reason.NO_RULE, Rule("a", Place("plugin"), ("\ud800",))),
+    Verdict(Effect.DENY, Reason.NO_RULE, Rule("a", Place("plugin"), ["role:a"])),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 
@@ -135,6 +142,11 @@ def test_what_is_no_verdict_is_a_failure_also_beside_an_allow(bundle: BundleAuth
     union = UnionAuthorizer(bundle, [says(ALLOW), says(answer)], bundle.revision.id)
     with pytest.raises(EvaluationError):
         union.authorize(ALICE, RULES["allow"])
+
+
+def test_a_plugin_cannot_speak_for_the_shadow(bundle: BundleAuthorizer) -> None:
+    union = UnionAuthorizer(bundle, [says(replace(ALLOW, shadow=DENY))], bundle.revision.id)
+    assert union.authorize(ALICE, RULES["nothing"]).shadow is None
 
 
 def test_the_allow_names_the_rule_that_gave_it(bundle: BundleAuthorizer) -> None:

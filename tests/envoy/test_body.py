@@ -13,9 +13,10 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 
 from tests.adapters.behind import RESPONSES, SERVICE, UNARY, Message
-from tests.envoy.edge import Edge, edge, last
+from tests.envoy.edge import EXAMPLE, Edge, edge, last
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +214,18 @@ def test_plain_http_without_a_token(at: Edge) -> None:
     assert status == 401
     assert headers["www-authenticate"] == "Bearer"
     assert headers["x-audit-id"] == json.loads(body)["audit_id"] == last(at)["id"]
+
+
+def test_what_was_decided_is_in_the_dynamic_metadata_for_access_logs(tmp_path: Path) -> None:
+    config = yaml.safe_load((EXAMPLE / "envoy.yaml").read_text())
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["route_config"]["response_headers_to_add"] = [
+        {"header": {"key": f"x-{key}", "value": f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{key})%"}}
+        for key in ("decision", "principal")
+    ]
+    with edge(tmp_path, text=yaml.safe_dump(config)) as at:
+        _, headers, _ = post(at, "/v1/acme/orders/7", b"", dict(at.token(sub="rita", permissions=["acme:read"])), "GET")
+        assert (headers["x-decision"], headers["x-principal"]) == ("allow", "user:staff:rita")
 
 
 def test_an_authorizer_that_is_down_is_unavailable_and_not_open(tmp_path: Path) -> None:

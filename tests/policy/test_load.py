@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -143,6 +144,7 @@ def test_the_lines_of_every_file_in_order(tmp_path: Path) -> None:
     (bundle / "policy.d" / "20.csv").write_text("p,role:y,  ns-1 ,*,*,deny")
     (bundle / "policy.d" / "10.csv").write_text("  p, role:x, *, *, read, allow\n")
     (bundle / "policy.d" / "README").write_text("no policy")
+    (bundle / "policy.d" / ".#10.csv").symlink_to("somebody@somewhere")
     revision = load_bundle(bundle)
     assert [str(line.place).rpartition("/")[2] + " " + line.text for line in revision.lines] == [
         "policy.csv:2:1 p, role:reader, *, *, read, allow",
@@ -197,7 +199,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (bundle / "model.conf").mkdir()
     with pytest.raises(PolicyError) as refused:
         load_bundle(bundle)
-    assert [problem.message.split(":")[0] for problem in refused.value.problems] == ["cannot be read", "is missing"]
+    assert [problem.message for problem in refused.value.problems] == ["is no regular file", "is missing"]
+    (bundle / "model.conf").rmdir()
+    os.mkfifo(bundle / "model.conf")
+    (bundle / "policy.csv").symlink_to("policy.csv")
+    with pytest.raises(PolicyError) as refused:
+        load_bundle(bundle)
+    assert [problem.message.split(":")[0] for problem in refused.value.problems] == [
+        "is no regular file",
+        "cannot be read",
+    ]
 
 
 WARNINGS = [

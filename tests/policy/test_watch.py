@@ -146,6 +146,19 @@ def test_it_is_looked_at_again_if_it_changed_while_it_was_read(
     assert watched.look() == ["4 lines"]
 
 
+def test_a_revision_that_nobody_can_evaluate_is_rejected_once(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", OTHER)
+    said: list[str] = []
+
+    def refuse(_: Revision) -> None:
+        raise PolicyError.at("model.conf", "cannot be compiled")
+
+    watcher = Watcher(DirectorySource(bundle), None, refuse, lambda error: said.append(str(error)))
+    for _ in range(4):
+        watcher.look()
+    assert said == ["model.conf: cannot be compiled"]
+
+
 def test_a_source_that_has_only_load(tmp_path: Path) -> None:
     revisions = [load_bundle(write_bundle(tmp_path / "a")), load_bundle(write_bundle(tmp_path / "b", OTHER))]
     said: list[str] = []

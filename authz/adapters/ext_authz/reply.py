@@ -20,7 +20,13 @@ from authz.adapters.outgoing import Outgoing
 from authz.decision.base import Decision
 
 _OVERWRITE: Final = base_pb2.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-_HTTP: Final = {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "UNAVAILABLE": 503, "INTERNAL": 500}
+_HTTP: Final = {
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,  # which is UNAVAILABLE in Envoy's table
+    "UNAVAILABLE": 503,
+    "INTERNAL": 500,
+}
 # Envoy makes a gRPC status of the HTTP status that it is told: in its table 500 is UNKNOWN, and 400 is INTERNAL
 _GRPC: Final = {**_HTTP, "INTERNAL": 400}
 # servers that listen to these do something else than what was decided

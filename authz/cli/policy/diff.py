@@ -8,7 +8,7 @@ from typing import Any
 
 from authz.admin.diff import Change, Difference, Kind, diff
 from authz.admin.source import open_bundle
-from authz.cli.policy.shown import add_format, last_names, paint, print_json, short
+from authz.cli.policy.shown import add_format, add_now, last_names, paint, print_json, short
 from authz.decision.base import Verdict
 
 _SIGNS = {Kind.GAINED: "+", Kind.LOST: "-", Kind.DENIED: "!", Kind.UNDENIED: "?"}
@@ -33,13 +33,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", help="the bundle after")
     parser.add_argument("--fail-on-new-access", action="store_true", help="exit with 3 only if somebody may do more")
     parser.add_argument("--replay", metavar="LOG", help="an audit log: which recorded calls would be decided otherwise")
+    add_now(parser)
     add_format(parser, "markdown")
     parser.set_defaults(run=run)
 
 
 def run(options: Any) -> int:
     """Run the command."""
-    found = diff(open_bundle(options.old), open_bundle(options.new))
+    found = diff(open_bundle(options.old), open_bundle(options.new), options.at)
     flips = None
     if options.replay:
         from authz.admin.recorded import replay
@@ -75,7 +76,12 @@ def _lines(found: Difference, *, markdown: bool) -> list[str]:
             for c in found.changes
         ]
         head = ["| change | subject | namespaces | methods | by |", "| --- | --- | --- | --- | --- |"]
-        return [*head, *rows, *(f"\ncatalogue: {line}" for line in found.catalogue)]
+        return [
+            *head,
+            *rows,
+            *(f"\ncatalogue: {line}" for line in found.catalogue),
+            *(f"\nend: {e}" for e in found.ends),
+        ]
     lines = []
     for change in found.changes:
         kind = change.kind
@@ -87,6 +93,7 @@ def _lines(found: Difference, *, markdown: bool) -> list[str]:
         lines.append(f"    was  {change.before.value}{_rule(example.before)}")
         lines.append(f"    now  {change.after.value}{_rule(example.after)}")
     lines += [f"catalogue: {line}" for line in found.catalogue]
+    lines += [f"end: {line}" for line in found.ends]
     counts = [(sum(change.kind is kind for change in found.changes), kind.value) for kind in Kind]
     lines.append(", ".join(f"{number} {word}" for number, word in counts if number) or "the same answers to every call")
     return lines
@@ -130,4 +137,5 @@ def difference_json(found: Difference) -> dict[str, Any]:
             for each in found.changes
         ],
         "catalogue": list(found.catalogue),
+        "ends": list(found.ends),
     }

@@ -1,4 +1,4 @@
-"""An audit sink: records on the standard output, for a platform that collects what its processes print."""
+"""An audit sink: records and events on the standard output, for a platform that collects what its processes print."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import secrets
 import threading
 
-from authz.audit.record import Record
+from authz.audit.base import Entry
 from authz.document import Section
 from authz.errors import AuditError
 
 
 class Console:
-    """Writes each record as one line to a file descriptor."""
+    """Writes each entry as one line to a file descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -20,7 +20,7 @@ class Console:
         self._seq = 0
         self._lock = threading.Lock()
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Entry) -> None:
         """See :class:`authz.AuditSink`."""
         with self._lock:
             self._seq += 1

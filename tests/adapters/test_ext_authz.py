@@ -1,0 +1,289 @@
+"""The authorizer's answers to Envoy's questions, without an Envoy: also those that no Envoy would ask."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from envoy.service.auth.v3 import external_auth_pb2 as auth
+from google.rpc import status_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+import authz
+from authz.adapters.ext_authz.body import BodyError, messages
+from authz.adapters.ext_authz.question import EXTRACTED
+from authz.adapters.ext_authz.routes import Routes
+from authz.adapters.ext_authz.server import Authorization
+from authz.config.serve import Route, load_serve
+from authz.errors import ConfigError
+from examples.orders.keys import Keys
+from tests.adapters.behind import SERVICE, Message, write_descriptors
+from tests.adapters.orders import configure, records
+
+SETTINGS = """
+serve:
+  ext_authz:
+    listen: [{address: "127.0.0.1:0", plaintext: true}]
+    descriptors: [orders.binpb]
+    forward: {principal: x-authz-principal, roles: x-authz-roles}
+    strip: [x-user-*]
+"""
+
+
+@dataclass
+class Asked:
+    authorization: Authorization
+    keys: Keys
+    folder: Path
+    engine: authz.Engine
+
+    def token(self, *permissions: str) -> str:
+        return f"Bearer {self.keys.rsa.mint(sub='rita', permissions=list(permissions))}"
+
+    @property
+    def reason(self) -> str:
+        return str(records(self.folder)[-1]["reason"])
+
+
+def make(folder: Path, more: str = "", bundle: str = "default") -> Iterator[Asked]:
+    config, keys = configure(folder, bundle)
+    write_descriptors(folder / "orders.binpb")
+    config.write_text(config.read_text() + SETTINGS + more)
+    settings = load_serve(config).ext_authz
+    assert settings is not None
+    with authz.load_config(config) as engine:
+        yield Asked(Authorization(engine, settings), keys, folder, engine)
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    yield from make(
+        tmp_path_factory.mktemp("body"), f"    streams_decided_by_first_message: [/{SERVICE}/TrackOrders]\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    more = "    namespaces_from: header\n    namespace_header: x-namespace\n"
+    yield from make(tmp_path_factory.mktemp("header"), more)
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    yield from make(tmp_path_factory.mktemp("extracted"), "    namespaces_from: extracted\n")
+
+
+def question(method: str = "GetOrder", *, raw: bool = True, content: str = "application/grpc", **headers: str) -> Any:
+    """A question about a gRPC call; the headers one by one, or as a map."""
+    request = auth.CheckRequest()
+    http = request.attributes.request.http
+    http.method, http.path = "POST", f"/{SERVICE}/{method}"
+    given_headers = {"content-type": content, **{key.replace("_", "-"): value for key, value in headers.items()}}
+    for key, value in given_headers.items():
+        if raw:
+            http.header_map.headers.add(key=key, raw_value=value.encode("latin-1"))
+        else:
+            http.headers[key] = value
+    return request
+
+
+def order(namespace: str) -> bytes:
+    return bytes(Message(namespace=namespace, id="1").SerializeToString())
+
+
+def frame(data: bytes) -> bytes:
+    return b"\0" + len(data).to_bytes(4, "big") + data
+
+
+def allowed(response: Any) -> bool:
+    """Whether Envoy would let the request pass: only if it says so, and says so whole."""
+    return bool(response.status.code == 0 and response.HasField("ok_response"))
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_an_allow_overwrites_and_removes(body: Asked, raw: bool) -> None:
+    headers = {"x_authz_principal": "root", "x_user_name": "root", "x_authz_more": "x", "user_agent": "curl"}
+    request = question(raw=raw, authorization=body.token("acme:read"), x_envoy_auth_partial_body="false", **headers)
+    request.attributes.request.http.raw_body = frame(order("acme"))
+    response = body.authorization.check(request)
+    assert allowed(response)
+    ok = response.ok_response
+    told = {option.header.key: option.header.value for option in ok.headers}
+    assert told["x-authz-principal"] == "user:staff:rita"
+    assert told["x-authz-roles"] == "reader@acme"
+    assert all(option.append_action == 2 for option in (*ok.headers, *ok.response_headers_to_add))
+    assert {"authorization", "x-user-name", "x-authz-more", "x-http-method-override"} <= set(ok.headers_to_remove)
+    assert not {"x-authz-principal", "user-agent", "content-type"} & set(ok.headers_to_remove)
+    assert response.dynamic_metadata["decision"] == "allow"
+    assert response.dynamic_metadata["principal"] == "user:staff:rita"
+
+
+def test_a_denial_is_never_taken_for_an_allow(body: Asked) -> None:
+    response = body.authorization.check(question(authorization=body.token("acme:read")))
+    assert not allowed(response)
+    assert response.status.code == 7
+    assert response.denied_response.status.code == 403
+    told = {option.header.key: option.header.value for option in response.denied_response.headers}
+    details = status_pb2.Status.FromString(base64.b64decode(told["grpc-status-details-bin"]))
+    assert details.code == 7
+    assert body.reason == "namespace_unreadable"
+
+
+def test_an_authorizer_that_cannot_read_a_question_denies(body: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body.authorization, "_reader", None)
+    response = body.authorization.check(question())
+    assert not allowed(response)
+    assert response.denied_response.status.code == 400
+
+
+@pytest.mark.parametrize(
+    ("partial", "found"),
+    [("false", True), ("true", False), ("", False), ("false,true", False), ("FALSE", False)],
+)
+def test_a_body_has_to_be_said_to_be_whole(body: Asked, partial: str, found: bool) -> None:
+    request = question(authorization=body.token("acme:read"), x_envoy_auth_partial_body=partial)
+    request.attributes.request.http.raw_body = frame(order("acme"))
+    assert allowed(body.authorization.check(request)) is found
+
+
+def test_a_body_as_text_is_not_read(body: Asked) -> None:
+    request = question(authorization=body.token("system:admin"), x_envoy_auth_partial_body="false")
+    request.attributes.request.http.body = frame(order("acme")).decode("latin-1")
+    assert not allowed(body.authorization.check(request))
+    assert records(body.folder)[-1]["reason_text"].endswith("set `pack_as_bytes: true`")
+
+
+def test_a_stream_that_is_decided_by_its_beginning(body: Asked) -> None:
+    request = question("TrackOrders", authorization=body.token("acme:read"), x_envoy_auth_partial_body="true")
+    request.attributes.request.http.raw_body = frame(order("acme")) + b"\0\0"
+    assert allowed(body.authorization.check(request))
+    request.attributes.request.http.raw_body = frame(order("acme")) + frame(order("globex"))
+    assert not allowed(body.authorization.check(request))
+    request.attributes.request.http.raw_body = frame(order("acme"))[:-1]
+    assert not allowed(body.authorization.check(request))
+
+
+def test_certificates_are_taken_from_envoy_alone(body: Asked) -> None:
+    request = question("ListOrders", x_envoy_auth_partial_body="false", x_forwarded_client_cert="By=x;URI=spiffe://x")
+    request.attributes.request.http.raw_body = frame(order("acme"))
+    assert not allowed(body.authorization.check(request))
+    assert body.reason == "credential_missing"
+    certificate = body.keys.machines.issue_client("backup-7").certificate
+    request.attributes.source.certificate = quote(certificate.decode(), safe="")
+    assert allowed(body.authorization.check(request))
+    request.attributes.source.certificate = "%ff%00"
+    assert not allowed(body.authorization.check(request))
+    assert body.reason == "certificate_malformed"
+
+
+HEADERS = [(["acme"], True), (["globex"], False), ([""], False), ([], False), (["acme", "acme"], False),
+           (["acme,globex"], False), (["acme "], False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "found"), HEADERS)
+def test_a_namespace_in_a_header(header: Asked, values: list[str], found: bool) -> None:
+    request = question(authorization=header.token("acme:read"))
+    for value in values:
+        request.attributes.request.http.header_map.headers.add(key="x-namespace", raw_value=value.encode())
+    assert allowed(header.authorization.check(request)) is found
+
+
+def test_a_method_of_the_cluster_names_none(header: Asked) -> None:
+    request = question("ListNamespaces", authorization=header.token("acme:read"), x_namespace="acme")
+    assert not allowed(header.authorization.check(request))
+    request = question("ListNamespaces", authorization=header.token("system:read"))
+    assert allowed(header.authorization.check(request))
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"namespace": ["acme"]}, True),
+        ({"namespace": ["globex"]}, False),
+        ({"namespace": ["acme", "globex"]}, False),
+        ({"namespace": []}, False),
+        ({"namespace": [""]}, False),
+        ({"namespace": [7]}, False),
+        ({"namespace": "acme"}, False),
+        ({"other": ["acme"]}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_extracted_fields(extracted: Asked, fields: dict[str, Any] | None, found: bool) -> None:
+    request = question(authorization=extracted.token("acme:read"))
+    if fields is not None:
+        request.attributes.metadata_context.filter_metadata[EXTRACTED].update(fields)
+    # what another filter says is nobody's business
+    request.attributes.metadata_context.filter_metadata["other.filter"].update({"namespace": ["acme"]})
+    assert allowed(extracted.authorization.check(request)) is found
+
+
+def test_a_route_to_a_method_that_the_catalogue_has_not_is_refused(tmp_path: Path) -> None:
+    routes = '    routes: [{verb: GET, path: "/v1/{namespace}", method: /example.orders.v1.Orders/GetOdrer}]\n'
+    with pytest.raises(ConfigError, match="GetOdrer"):
+        next(make(tmp_path, routes))
+
+
+PATHS = [
+    ("GET", "/v1/acme/orders/7", "acme"),
+    ("GET", "/v1/acme/orders/7?namespace=globex", "acme"),
+    ("GET", "/v1/a%63me/orders/7", "acme"),
+    ("GET", "/v1/acme/orders/%C3%A9", "acme"),
+    ("GET", "/v1/acme/orders/7/", None),
+    ("GET", "/v1//orders/7", None),
+    ("GET", "/v1/../orders/7", None),
+    ("GET", "/v1/%2e%2e/orders/7", None),
+    ("GET", "/v1/acme%2Fglobex/orders/7", None),
+    ("GET", "/v1/acme%5Cglobex/orders/7", None),
+    ("GET", "/v1/acme/orders/%252e", None),
+    ("GET", "/v1/acme/orders/%00", None),
+    ("GET", "/v1/acme/orders/%ff", None),
+    ("GET", "/v1/acme;v=1/orders/7", None),
+    ("GET", "/V1/acme/orders/7", None),
+    ("GET", "/v%31/acme/orders/7", None),
+    ("get", "/v1/acme/orders/7", None),
+    ("GET", "v1/acme/orders/7", None),
+    ("GET", "*", None),
+    ("GET", "", None),
+]
+
+
+@pytest.mark.parametrize(("verb", "path", "namespace"), PATHS)
+def test_paths(verb: str, path: str, namespace: str | None) -> None:
+    found = Routes([Route("GET", "/v1/{namespace}/orders/{id}", "/a.B/C")]).find(verb, path)
+    assert (found and found.namespace) == namespace
+
+
+@given(st.binary(max_size=64), st.sampled_from(["", "gzip", "deflate", "identity", "GZIP"]))
+def test_any_body_gives_messages_or_a_reason(data: bytes, encoding: str) -> None:
+    with contextlib.suppress(BodyError):
+        assert sum(map(len, messages(data, encoding, 1000))) <= 1000
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=5))
+def test_messages_come_out_as_they_went_in(sent: list[bytes]) -> None:
+    assert messages(b"".join(map(frame, sent)), "", 1000) == sent
+
+
+@given(
+    st.text(max_size=40),
+    st.dictionaries(st.text(max_size=12), st.text(max_size=20), max_size=5),
+    st.binary(max_size=40),
+)
+def test_who_shows_nothing_is_never_let_in(body: Asked, path: str, headers: dict[str, str], data: bytes) -> None:
+    request = auth.CheckRequest()
+    http = request.attributes.request.http
+    http.path, http.raw_body = path, data
+    for key, value in headers.items():
+        http.headers[key] = value
+    response = body.authorization.check(request)
+    assert not allowed(response)
+    assert response.denied_response.status.code in (400, 401, 403)

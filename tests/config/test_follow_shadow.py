@@ -1,0 +1,63 @@
+"""A server whose shadow policy is edited: its differences are those of the new text; a broken one changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import authz
+from authz.policy.load import load_bundle
+from examples.orders.keys import Keys
+from tests.adapters.orders import POLICIES, configure
+from tests.config.test_follow import METHOD, eventually
+
+READS = "p, role:reader, *, *, read, allow"
+
+
+def ask(engine: authz.Engine, keys: Keys) -> authz.Decision:
+    token = authz.BearerToken(keys.ec.mint(sub="rita", permissions=["acme:read"]))
+    return engine.check(authz.Call(METHOD, ("acme",)), [token])
+
+
+def configured(tmp_path: Path) -> tuple[Path, Keys, Path, Path]:
+    """The configuration, its keys, and the policy files of the bundle in force and of the shadow."""
+    config, keys = configure(tmp_path)
+    for name in ("bundle", "next"):
+        shutil.copytree(POLICIES / "default", tmp_path / name)
+    text = config.read_text().replace(str(POLICIES / "default"), "bundle\n  shadow: {bundle: next}")
+    config.write_text(text)
+    return config, keys, tmp_path / "bundle" / "policy.csv", tmp_path / "next" / "policy.csv"
+
+
+def test_an_edited_shadow_is_asked(tmp_path: Path) -> None:
+    config, keys, policy, shadow = configured(tmp_path)
+    original = shadow.read_text()
+    with authz.load_config(config) as engine:
+        assert ask(engine, keys).shadow is None
+        shadow.write_text(original.replace(READS, READS.replace("*", "shop", 1)))
+        eventually(lambda: ask(engine, keys).shadow is not None)
+        assert ask(engine, keys)
+
+        # the bundle in force changes: it still has the shadow beside it
+        policy.write_text(original + "# a remark\n")
+        eventually(lambda: engine.policy.revision.id == load_bundle(policy.parent).id)
+        decision = ask(engine, keys)
+        assert decision
+        assert decision.shadow is not None
+        assert decision.shadow.revision == load_bundle(shadow.parent).id
+
+        shadow.write_text(original)
+        eventually(lambda: ask(engine, keys).shadow is None)
+        assert engine.policy.revision.id == load_bundle(policy.parent).id
+
+
+def test_a_shadow_that_was_broken_at_start_is_asked_when_it_is_mended(tmp_path: Path) -> None:
+    config, keys, _, shadow = configured(tmp_path)
+    original = shadow.read_text()
+    shadow.write_text(original.replace(READS, "p, role:reader, *, *, read, alow"))
+    with authz.load_config(config) as engine:
+        decision = ask(engine, keys)
+        assert decision
+        assert decision.shadow is None
+        shadow.write_text(original.replace(READS, READS.replace("*", "shop", 1)))
+        eventually(lambda: ask(engine, keys).shadow is not None)
