@@ -7,6 +7,7 @@ import io
 import json
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -293,3 +294,11 @@ def test_following_sees_what_is_written_from_now_on_over_a_rotation(tmp_path: Pa
         done.set()
         reader.join()
     assert sorted(fields["id"] for fields in seen) == sorted(f"after-{number}" for number in range(60))
+
+
+def test_the_incident_is_recorded_by_a_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.incident", str(tmp_path / "DEMO")]
+    root = Path(__file__).parents[2]
+    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
+    assert verify([tmp_path / "DEMO" / "audit"]).sound
+    assert subprocess.run(command, cwd=root, capture_output=True).returncode != 0, "a folder is not written to twice"
