@@ -83,3 +83,11 @@ def test_a_broken_policy_is_refused_at_start_with_its_line(copy: Path) -> None:
     assert done.returncode == 1
     assert f"policy.csv:{line}:" in done.stderr
     assert "allow" in done.stderr.splitlines()[-1]
+
+
+def test_the_readme_shows_lines_of_the_real_table(copy: Path) -> None:
+    printed = run(copy).stdout.splitlines()
+    readme = (ROOT / "README.md").read_text()
+    shown = readme[readme.index("```text\ncaller") :].split("\n```")[0].splitlines()[1:]
+    assert len(shown) == 6
+    assert set(shown) <= set(printed)
