@@ -81,7 +81,7 @@ class Call:
         user_agent: as the caller says, for the record only.
         trace_id: W3C trace id (32 hex digits), for the record only.
         span_id: W3C span id of the caller (16 hex digits), for the record only.
-        message: of a request stream, which decision this is: 0 for its opening, then 1, 2, ...; for the record only.
+        message: of a request stream, which message is decided: 0 for its opening, then 1, 2, ...; for the record only.
     """
 
     method: str

@@ -127,6 +127,9 @@ class Engine:
         self._failure_limit = failure_limit
         self.enforcement = enforcement or Enforcement()
         self.reads_certificates = authentication.reads_certificates
+        tell_changes = getattr(authentication, "tell_changes", None)
+        if tell_changes is not None:
+            tell_changes(lambda name: self.record(Event(EventName.KEYS_CHANGED, {"source": name})))
         authentication.start()
 
     @property

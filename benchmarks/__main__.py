@@ -14,6 +14,7 @@ BENCHMARKS = {
     "authn": "tokens and certificates, beside PyJWT",
     "decision": "one decision beside pycasbin, Cedar and OPA (pip install '.[bench]'), 100 to 100,000 rules",
     "memory": "what ten million unknown callers and namespaces leave behind",
+    "audit": "a record, beside stdlib logging; group commit; verification; questions to ten million records",
     "reload": "decisions while a policy of ten thousand rules is reloaded 200 times",
     "soak": "a server at full load while policies reload, keys rotate and tokens expire (ten minutes)",
     "interceptor": "a server with the interceptor beside one with an interceptor that does nothing",

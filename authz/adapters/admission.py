@@ -63,6 +63,7 @@ class Admission:
         "_credentials",
         "_ends",
         "_engine",
+        "_message",
         "_metadata",
         "_method",
         "_peer",
@@ -91,6 +92,7 @@ class Admission:
         self._trace, self._span = read_traceparent(parents) if parents else ("", "")
         self._admitted: frozenset[str | None] = frozenset()  # replaced, not changed: another thread may be reading it
         self._ends = math.inf
+        self._message = 0
         self.refused: Decision | None = None
         """The denial that a further message met, whatever the handler made of that."""
 
@@ -130,6 +132,7 @@ class Admission:
 
     def refuse_next(self, message: object) -> Decision | None:
         """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
+        self._message += 1
         self.refused = self.refuse_now()
         if self.refused is None:
             call = self._read(message)
@@ -140,6 +143,7 @@ class Admission:
 
     async def refuse_next_async(self, message: object) -> Decision | None:
         """As :meth:`refuse_next`, for an event loop."""
+        self._message += 1
         self.refused = self.refuse_now()
         if self.refused is None:
             call = self._read(message)
@@ -181,7 +185,9 @@ class Admission:
         return self._call(named + elsewhere, unreadable or twice)
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
-        return Call(self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span)
+        return Call(
+            self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span, self._message
+        )
 
     def _admit(self, call: Call, decision: Decision) -> Decision:
         """Take note of what ``decision`` admits."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from authz.errors import AuditError
+
+_LOST_REMEMBERED: Final = 1000
 
 
 class GroupCommit:
@@ -18,15 +22,17 @@ class GroupCommit:
 
     Args:
         sync: syncs the file, and returns how many appends (counted from 1) are on the disk now.
-        failed: told of a sync that failed.
+        failed: told of a sync that failed; returns the number of the last append by then.
     """
 
-    def __init__(self, sync: Callable[[], int], failed: Callable[[OSError], None]) -> None:
+    def __init__(self, sync: Callable[[], int], failed: Callable[[OSError], int]) -> None:
         self._sync = sync
         self._failed = failed
         self._changed = threading.Condition()
         self._done = 0
         self._syncing = False
+        # a kernel that could not write pages forgets them: a later sync that succeeds says nothing of them
+        self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_REMEMBERED)
         self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._thread: ThreadPoolExecutor | None = None
 
@@ -37,21 +43,19 @@ class GroupCommit:
             AuditError: it may not be: the sync failed.
         """
         changed = self._changed
-        changed.acquire()
-        try:
+        with changed:
             while self._done < ticket:
                 if self._syncing:
                     changed.wait()
                     continue
                 self._syncing = True
                 changed.release()
-                done, error = self._once()
-                changed.acquire()
-                self._finish(done)
-                if error is not None:
-                    raise error
-        finally:
-            changed.release()
+                try:
+                    done = self._once()
+                finally:
+                    changed.acquire()
+                    self._finish(done)
+        self._check(ticket)
 
     async def wait_async(self, ticket: int) -> None:
         """As :meth:`wait`, without holding up the event loop."""
@@ -65,6 +69,7 @@ class GroupCommit:
                         self._thread = ThreadPoolExecutor(1, "authz-audit-commit")
                     self._thread.submit(self._drain)
             await future
+        self._check(ticket)
 
     def close(self) -> None:
         """Stop the thread, when nobody waits any more."""
@@ -72,17 +77,23 @@ class GroupCommit:
             self._thread.shutdown()
             self._thread = None
 
-    def _once(self) -> tuple[int, AuditError | None]:
+    def _once(self) -> int:
+        """Sync; how many appends are settled then, for better or worse."""
         try:
-            return self._sync(), None
+            return self._sync()
         except OSError as exc:
-            self._failed(exc)
-            return self._done, AuditError(f"the audit log cannot be synced: {exc.strerror}")
+            last = self._failed(exc)
+            self._lost.append((self._done, last))
+            return last
 
     def _finish(self, done: int) -> None:
         self._syncing = False
         self._done = max(self._done, done)
         self._changed.notify_all()
+
+    def _check(self, ticket: int) -> None:
+        if self._lost and any(after < ticket <= last for after, last in self._lost):
+            raise AuditError("the audit log cannot be synced: the record may not be on the disk")
 
     def _drain(self) -> None:
         """On the thread: sync until no coroutine waits."""
@@ -93,27 +104,23 @@ class GroupCommit:
                 if not self._waiting:
                     return
                 self._syncing = True
-            done, error = self._once()
+            done = self._once()
             with self._changed:
                 self._finish(done)
-                ready = [each for each in self._waiting if error is not None or each[0] <= self._done]
-                self._waiting = [each for each in self._waiting if error is None and each[0] > self._done]
+                ready = [each for each in self._waiting if each[0] <= self._done]
+                self._waiting = [each for each in self._waiting if each[0] > self._done]
                 empty = not self._waiting
             loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
             for _, loop, future in ready:
                 loops.setdefault(loop, []).append(future)
             for loop, futures in loops.items():
                 if not loop.is_closed():
-                    loop.call_soon_threadsafe(_resolve, futures, error)
+                    loop.call_soon_threadsafe(_resolve, futures)
             if empty:
                 return
 
 
-def _resolve(futures: list[asyncio.Future[None]], error: AuditError | None) -> None:
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
-        if future.done():
-            continue
-        if error is None:
+        if not future.done():
             future.set_result(None)
-        else:
-            future.set_exception(error)

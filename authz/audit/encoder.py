@@ -47,8 +47,8 @@ class Encoder:
         decision, call = record.decision, record.call
         audit_id, trace, span = decision.audit_id, call.trace_id, call.span_id
         # what a stranger wrote is remembered if it is short, and put between quotes as it is if it needs no escape
-        plain = (audit_id + trace + span).isalnum() and (audit_id + trace + span).isascii()
-        if not plain or not self._remembers or decision.shadow is not None or len(trace) + len(span) > 64:
+        own = audit_id + trace + span
+        if not (own.isalnum() and own.isascii() and self._remembers) or decision.shadow is not None or len(own) > 128:
             return orjson.dumps(self.fields(record))
         held = (decision.principal, decision.claims, decision.rule)
         key = (
@@ -56,7 +56,7 @@ class Encoder:
             id(held[1]),
             id(held[2]),
             decision.reason,
-            decision.effect,
+            id(decision.effect),
             decision.detail,
             decision.revision,
             call.method,

@@ -71,6 +71,10 @@ class Selection:
             return rule.detail
         return Detail.FULL
 
+    def renew_lock(self) -> None:
+        """After a fork: a thread that held the lock is not here to give it back."""
+        self._lock = threading.Lock()
+
     def take_omitted(self) -> int:
         """How many allows were counted instead of recorded since this was last asked."""
         with self._lock:

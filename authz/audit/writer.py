@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
-import platform
-import socket
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from authz.audit.base import Entry
-from authz.audit.chain import Link, new_writer
-from authz.audit.checkpoint import checkpoint
+from authz.audit.chain_file import ChainFile
 from authz.audit.commit import GroupCommit
 from authz.audit.encoder import Encoder
 from authz.audit.event import Event, EventName
-from authz.audit.lane import Lane, Tail, read_tail
+from authz.audit.lane import Lane
 from authz.audit.loss import Loss
 from authz.audit.printable import utc
-from authz.audit.record import VERSION, Record
-from authz.audit.reserve import Reserve
+from authz.audit.record import Record
 from authz.audit.selection import Detail, shorten
 from authz.audit.settings import Durability, LogSettings
 from authz.audit.shelf import shelve
@@ -42,7 +36,7 @@ _ANCHORS_LIMIT: Final = 1000
 _logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
 
 
-class AuditLog:
+class AuditLog(ChainFile):
     """Appends entries to a file; on return each is in the kernel, or, if the settings say so, on the disk.
 
     One process writes to a file at a time. A record is written whole or not at all. Each attempt uses up a number: a
@@ -60,7 +54,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, settings: LogSettings | None = None, *, shared: bool = False) -> None:
-        self._settings = settings or LogSettings()
+        super().__init__(settings or LogSettings())
         self._root = path
         self._shared = shared
         self._forked = False
@@ -76,22 +70,10 @@ class AuditLog:
     def _open(self) -> None:
         self._disk = threading.Lock()
         self._commit = GroupCommit(self._sync, self._sync_failed)
-        self._wake = threading.Event()
-        self._anchored: deque[bytes] = deque(maxlen=_ANCHORS_LIMIT)
         self._bundles: deque[tuple[Path, str]] = deque()
-        self._retired: list[int] = []
-        self._fd = -1
         self._closed = False
-        self._doubtful = False
-        self._loss: Loss | None = None
-        self._ticket = self._synced = 0
-        self._unsealed = 0
-        self._unsealed_since = 0.0
-        self._complained = -_QUIET_SECONDS
-        self._lane = Lane.free(self._root) if self._shared else Lane.at(self._root)
-        self.path = self._lane.path
+        self._take(Lane.free(self._root) if self._shared else Lane.at(self._root))
         try:
-            self._reserve = Reserve(self.path, self._settings.reserve_bytes)
             self._begin(self._lane.tail())
         except OSError as exc:
             self._abandon()
@@ -109,56 +91,6 @@ class AuditLog:
             self._fd = -1
         self._lane.release()
         self._closed = True
-
-    def _begin(self, tail: Tail) -> None:
-        """Continue the chain, after taking away what a crash left of its last line."""
-        found: list[tuple[EventName, dict[str, object]]] = []
-        repaired: dict[str, object] = {}
-        if tail.unreadable:
-            # not a line of ours: kept as it is, under another name, for whoever has to find out what happened
-            aside = self.path.with_name(f"{self.path.stem}.unreadable-{time.time_ns()}.jsonl")
-            self.path.rename(aside)
-            repaired = {"cause": "the file held no line of a chain", "moved_to": aside.name}
-        elif tail.torn:
-            aside = self.path.with_name(f"{self.path.stem}.torn-{time.time_ns()}")
-            aside.write_bytes(tail.torn)
-            os.truncate(self.path, tail.size)
-            repaired = {
-                "cause": "the last line is torn",
-                "torn_bytes": len(tail.torn),
-                "torn_sha256": hashlib.sha256(tail.torn).hexdigest(),
-                "moved_to": aside.name,
-            }
-        elif not tail.closed:
-            repaired = {"cause": "the log was not closed", "torn_bytes": 0}
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._lane.sync_folder()
-        self._size = os.fstat(self._fd).st_size
-        self._began = time.monotonic()
-        self._take_up(tail.link or Link(new_writer()))
-        if repaired:
-            found.append((EventName.LOG_RECOVERED, repaired))
-        key = self._settings.key
-        opened: dict[str, object] = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "python": platform.python_version(),
-            "durability": self._settings.durability.value,
-            "key": key.id if key else None,
-            "checkpoint_records": self._settings.checkpoint_records,
-            "checkpoint_seconds": self._settings.checkpoint_seconds,
-        }
-        found.append((EventName.LOG_OPEN, opened))
-        if self._settings.unsafe_allow_unrecorded:
-            found.append((EventName.BREAK_GLASS, {"state": "in force", "setting": "unsafe_allow_unrecorded"}))
-        self._put([orjson.dumps(Event(name, details).fields()) for name, details in found])
-        self._seal()
-
-    def _take_up(self, link: Link) -> None:
-        self.writer = link.writer
-        self._head = b'{"v":%d,"writer":"%s","seq":' % (VERSION, link.writer.encode())
-        self._seq = link.seq
-        self._hash = link.hash.encode()
 
     def _adopt(self) -> None:
         """End the logs of processes that died: recover what is torn, and close them."""
@@ -309,88 +241,10 @@ class AuditLog:
                     self._seal()
             return self._ticket
 
-    def _put(self, bodies: list[bytes], first: int = 0) -> None:
-        """Append lines with one system call, all or none of them."""
-        seq, link = (first or self._seq + 1) - 1, self._hash
-        lines: list[bytes] = []
-        for body in bodies:
-            seq += 1
-            line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, link, body[1:])
-            link = hashlib.sha256(line).hexdigest().encode()
-            lines.append(line)
-        self._write_lines(b"".join(lines), lines, seq, link)
-
-    def _put_one(self, body: bytes) -> None:
-        """As :meth:`_put`, for the one line of a call."""
-        seq = self._seq + 1
-        line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, self._hash, body[1:])
-        self._write_lines(line, (line,), seq, hashlib.sha256(line).hexdigest().encode())
-
-    def _write_lines(self, data: bytes, lines: Sequence[bytes], seq: int, link: bytes) -> None:
-        # should an interrupt come between, the file says what is true
-        self._doubtful = True
-        self._write(data)
-        self._seq, self._hash = seq, link
-        self._size += len(data)
-        if not self._unsealed:
-            self._unsealed_since = time.monotonic()
-        self._unsealed += len(lines)
-        self._ticket += 1
-        self._doubtful = False
-        if self._ticket == self._synced + 1:
-            self._wake.set()
-        for mirror in self._settings.mirrors:
-            for line in lines:
-                mirror.offer(line)
-
-    def _write(self, data: bytes) -> None:
-        for last in (False, True):
-            try:
-                written = os.write(self._fd, data)
-                if written == len(data):
-                    return
-                failure = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError as exc:
-                failure = exc
-            os.ftruncate(self._fd, self._size)
-            self._doubtful = False
-            if last or failure.errno not in _NO_SPACE or not self._reserve.release():
-                raise failure
-
     def _lose(self, count: int, cause: str) -> None:
         loss = self._loss or Loss(self._seq + 1, self._seq, cause, self._settings.unsafe_allow_unrecorded)
         self._loss = loss.with_more(count, cause)
         self._wake.set()
-
-    def _settle(self) -> None:
-        """After a doubt: what the file says is so."""
-        if not self._doubtful:
-            return
-        tail = read_tail(self.path)
-        if tail.link is None or tail.link.writer != self.writer or tail.link.seq < self._seq:
-            raise OSError(errno.EIO, "the file was changed by another hand")
-        os.ftruncate(self._fd, tail.size)
-        self._size = tail.size
-        self._take_up(tail.link)
-        self._doubtful = False
-
-    def _seal(self, *, final: bool = False) -> None:
-        """Write a checkpoint; with a loss pending, that is told first."""
-        if self._loss is not None:
-            self._put([self._loss.body()], first=self._loss.last + 1)
-            self._loss = None
-        details: dict[str, object] = {"lines": self._unsealed}
-        if self._settings.selection is not None:
-            details["omitted"] = self._settings.selection.take_omitted()
-        if final:
-            details["final"] = True
-        link = Link(self.writer, self._seq, self._hash.decode())
-        body = checkpoint(link, self._settings.key, details)
-        self._put([body])
-        self._unsealed = 0
-        if self._settings.anchors:
-            self._anchored.append(b'%s%d,"prev":"%s",%s\n' % (self._head, link.seq + 1, link.hash.encode(), body[1:]))
-            self._wake.set()
 
     # -- beside the calls
 
@@ -412,11 +266,15 @@ class AuditLog:
             self._synced = max(self._synced, ticket)
             return self._synced
 
-    def _sync_failed(self, failure: OSError) -> None:
+    def _sync_failed(self, failure: OSError) -> int:
         self._complain(f"the audit log {self.path} cannot be synced: {failure.strerror}")
-        with self._lock, contextlib.suppress(OSError):
+        with self._lock:
             details = {"after": self._synced, "cause": failure.strerror}
-            self._put([orjson.dumps(Event(EventName.UNSYNCED, details).fields())])
+            with contextlib.suppress(OSError):
+                self._put([orjson.dumps(Event(EventName.UNSYNCED, details).fields())])
+            # what was appended by now is given up: a later sync says nothing of it
+            self._synced = self._ticket
+            return self._ticket
 
     def tend(self) -> float:
         """Sync, seal, rotate and look after the file, as far as it is due; seconds until there may be more to do."""
@@ -450,68 +308,6 @@ class AuditLog:
             return settings.sync_seconds
         return 1.0
 
-    def _watch(self) -> None:
-        """A file that was deleted or moved away still takes lines, and one that was cut has lost some: say so."""
-        here = os.fstat(self._fd)
-        try:
-            there = self.path.stat()
-            same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-        except FileNotFoundError:
-            same = False
-        if same and here.st_size >= self._size:
-            return
-        cause = "the file was cut short" if same else "the file was deleted or moved away"
-        self._complain(f"the audit log {self.path}: {cause}")
-        if not same:
-            fresh = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._retired.append(self._fd)
-            self._fd = fresh
-        os.ftruncate(self._fd, read_tail(self.path).size)
-        self._size = os.fstat(self._fd).st_size
-        self._doubtful = False
-        body = orjson.dumps(Event(EventName.LOG_REPLACED, {"cause": cause, "last": self._seq}).fields())
-        self._put([body])
-        self._seal()
-
-    def _rotate(self) -> None:
-        """Close the segment and begin the next, whose first line continues the chain."""
-        first = self._lane.first()
-        if not first or self._size == 0:
-            return
-        self._settle()
-        self._seal()
-        name = self._lane.segment_name(first)
-        fresh_path = self.path.with_name(f".{self.path.name}.next")
-        fresh_path.unlink(missing_ok=True)
-        fresh = os.open(fresh_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.fdatasync(self._fd)
-        if name.exists():
-            os.close(fresh)
-            raise OSError(errno.EEXIST, "a segment of this name exists")
-        self.path.rename(name)
-        fresh_path.rename(self.path)
-        self._lane.sync_folder()
-        self._retired.append(self._fd)
-        self._fd, self._size, self._began = fresh, 0, time.monotonic()
-        self._put([orjson.dumps(Event(EventName.LOG_ROTATED, {"segment": name.name, "last": self._seq}).fields())])
-        self._seal()
-
-    def _retire(self, keep_seconds: float) -> None:
-        """Delete the oldest closed segments that are too old, unless somebody put a file ``HOLD`` beside them."""
-        if (self.path.parent / "HOLD").exists():
-            return
-        for segment in self._lane.segments():
-            if time.time() - segment.stat().st_mtime < keep_seconds:
-                return
-            tail = read_tail(segment)
-            if tail.link is None or tail.torn or not _is_sealed(segment):
-                return  # not as it was left: a person has to look at it
-            details = {"segment": segment.name, "last": tail.link.seq, "hash": tail.link.hash}
-            self._put([orjson.dumps(Event(EventName.LOG_RETIRED, details).fields())])
-            self._seal()
-            os.fdatasync(self._fd)
-            segment.unlink()
-
     def _deliver_anchors(self) -> None:
         while self._anchored:
             line = self._anchored[0]
@@ -521,12 +317,6 @@ class AuditLog:
                 except Exception as exc:
                     self._complain(f"a checkpoint could not be sent to its anchor: {type(exc).__name__}: {exc}")
             self._anchored.popleft()
-
-    def _complain(self, message: str) -> None:
-        now = time.monotonic()
-        if now - self._complained >= _QUIET_SECONDS:
-            self._complained = now
-            _log.error("%s (said at most once a minute)", message)
 
     # -- after a fork
 
@@ -540,6 +330,8 @@ class AuditLog:
         self._lane.release()
         self._lock = threading.Lock()
         self._disk = threading.Lock()
+        if self._settings.selection is not None:
+            self._settings.selection.renew_lock()
         self._forked = True
 
     def _after_fork(self) -> None:
@@ -586,12 +378,6 @@ def _minimal(entry: Entry) -> bytes:
     else:
         fields = Event(entry.name).fields()
     return orjson.dumps({**fields, "redacted": ["*"], "truncated": True})
-
-
-def _is_sealed(segment: Path) -> bool:
-    with segment.open("rb") as file:
-        file.seek(max(0, segment.stat().st_size - 4096))
-        return b'"event":"checkpoint"' in file.read().splitlines()[-1]
 
 
 def _in_child() -> None:

@@ -98,6 +98,8 @@ class FileWatcher:
         self._interval = interval
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="authz-files", daemon=True)
+        self.told: Callable[[str], None] = nobody
+        """Told the name of each file whose new content was taken."""
 
     def start(self) -> None:
         """See :class:`Background`."""
@@ -116,4 +118,9 @@ class FileWatcher:
     def _run(self) -> None:
         while not self._end.wait(self._interval):
             for file in self._files:
-                file.look()
+                if file.look():
+                    self.told(str(file.path))
+
+
+def nobody(_: str) -> None:
+    """Who is told, until somebody wants to know."""

@@ -10,14 +10,14 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from authz.authn.background import Background
+from authz.authn.background import Background, FileWatcher
 from authz.authn.base import ANONYMOUS, Authenticator, Principal
 from authz.authn.certificate import read_certificates
 from authz.authn.fetched_keys import FetchedKeys, KeyStatus
@@ -104,6 +104,12 @@ class Authentication:
         """End what runs beside the calls. Authentication goes on with the keys at hand."""
         for each in self._background:
             each.close()
+
+    def tell_changes(self, told: Callable[[str], None]) -> None:
+        """Call ``told`` with the name of each source of keys, certificates or revocations when it has changed."""
+        for each in self._background:
+            if isinstance(each, FetchedKeys | FileWatcher):
+                each.told = told
 
     @property
     def keys(self) -> Sequence[KeyStatus]:

@@ -7,9 +7,11 @@ import math
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from authz.authn.background import nobody
 from authz.authn.https import Document, FetchError, Https
 from authz.authn.key_files import read_key_set
 from authz.authn.keys import KeySet
@@ -94,6 +96,8 @@ class FetchedKeys:
         self._wake = threading.Condition()
         self._first = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"authz-keys-{name}", daemon=True)
+        self.told: Callable[[str], None] = nobody
+        """Told :attr:`name` when other keys than before were fetched."""
 
     def current(self, now: float) -> KeySet | None:  # noqa: ARG002 - see below
         """The keys, unless they are older than ``max_stale``. See :class:`authz.authn.keys.KeySource`.
@@ -177,6 +181,7 @@ class FetchedKeys:
                 _log.info("the keys of %s: skipped: %s", self.name, note)
             _log.info("the keys of %s: %s", self.name, ", ".join(str(key.id) for key in keys.keys))
             self._keys, self._body = keys, document.body
+            self.told(self.name)
         self._known = document
         self._fetched_at = began
         self._usable_until = began + self._refresh.max_stale

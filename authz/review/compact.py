@@ -14,7 +14,7 @@ from authz.audit.verify import verify
 from authz.errors import AuditError
 from authz.review.logs import COLUMNS
 
-_OBJECT_LIMIT: Final = 64 * 1024 * 1024
+_OBJECT_LIMIT: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ def _compact(segment: Segment, *, delete: bool) -> Compacted:
     literal = "'" + str(source).replace("'", "''").replace("[", "[[]").replace("*", "[*]") + "'"
     try:
         with duckdb.connect() as connection:
+            connection.execute("SET memory_limit = '2GB'")
             connection.execute(
                 f"COPY (SELECT unnest(json_transform(json, '{{{types}}}')), encode(json::VARCHAR || chr(10)) AS line "
                 f"FROM read_json_objects({literal}, format='newline_delimited', "

@@ -26,7 +26,7 @@ COLUMNS: Final = {
     "to": "BIGINT", "cause": "VARCHAR", "host": "VARCHAR", "let_through": "BOOLEAN",
 }  # fmt: skip
 """The fields of records and events, flat, and their types in DuckDB."""
-_OBJECT_LIMIT: Final = 64 * 1024 * 1024
+_OBJECT_LIMIT: Final = 16 * 1024 * 1024
 _MEMORY: Final = "2GB"
 
 

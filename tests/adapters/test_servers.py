@@ -158,6 +158,7 @@ def test_a_later_message_in_another_namespace_is_not_delivered(server: Server, m
     assert code == "PERMISSION_DENIED"
     assert [what for what in server.ran if "message" in what] == ["message acme for user:staff:walt"] * 2
     assert server.records[-1]["namespaces"] == ["globex"]
+    assert server.records[-1]["stream"] == 2, "the second message behind the opening one"
     assert trailers["x-audit-id"] == server.records[-1]["id"]
 
 

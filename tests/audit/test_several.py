@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from authz.audit.base import Entry
 from authz.audit.record import Record
 from authz.audit.several import SeveralSinks
 from authz.call import Call
@@ -55,3 +56,20 @@ def test_all_are_closed_also_after_one_that_cannot_be() -> None:
     assert first.closed
     assert last.closed
     SeveralSinks([last, RecordingSink()]).close()
+
+
+class Waiting(RecordingSink):
+    """A sink that lets an event loop go on."""
+
+    async def write_async(self, record: Entry) -> None:
+        self.write(record)
+
+
+async def test_on_an_event_loop_every_sink_has_the_record_too() -> None:
+    one, two, three = RecordingSink(), Waiting(), Waiting()
+    await SeveralSinks([one, two]).write_async(RECORD)
+    assert [len(sink.records) for sink in (one, two)] == [1, 1]
+    one.fail = OSError("full")
+    with pytest.raises(AuditError, match="1 of the audit sinks took no record: OSError: full"):
+        await SeveralSinks([one, three]).write_async(RECORD)
+    assert len(three.records) == 1

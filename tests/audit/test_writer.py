@@ -17,6 +17,7 @@ import pytest
 
 from authz.audit.best_effort import QueuedLog
 from authz.audit.checkpoint import SigningKey
+from authz.audit.commit import GroupCommit
 from authz.audit.event import Event, EventName
 from authz.audit.masking import Masking
 from authz.audit.selection import Detail, Selection, SelectionRule
@@ -228,7 +229,8 @@ def test_segments_are_rotated_and_the_chain_goes_on(path: Path, durability: Dura
     with AuditLog(path, settings) as log:
         for _ in range(100):
             log.write(record())
-            time.sleep(0.002)
+            if log.path.stat().st_size > 20_000:
+                log.tend()
     segments = sorted(path.parent.glob("audit-*.jsonl"))
     assert len(segments) >= 2
     assert segments[0].name == "audit-000000000001.jsonl"
@@ -459,3 +461,58 @@ def test_the_method_of_a_call_that_is_no_text_leaves_a_line(path: Path) -> None:
         object.__setattr__(odd, "call", Call(METHOD, (b"acme",)))  # type: ignore[arg-type]
         log.write(odd)
     assert lines(path)[2]["redacted"] == ["*"]
+
+
+def test_a_sync_that_failed_fails_everybody_who_waited_for_it() -> None:
+    started, go = threading.Event(), threading.Event()
+    fail = True
+
+    def sync() -> int:
+        if fail:
+            started.set()
+            go.wait(10)
+            raise OSError(errno.EIO, "input/output error")
+        return 3
+
+    commit = GroupCommit(sync, lambda _: 2)
+    outcomes: dict[int, str] = {}
+
+    def wait(ticket: int) -> None:
+        try:
+            commit.wait(ticket)
+            outcomes[ticket] = "on the disk"
+        except AuditError:
+            outcomes[ticket] = "not"
+
+    first = threading.Thread(target=wait, args=(1,))
+    first.start()
+    started.wait(10)
+    second = threading.Thread(target=wait, args=(2,))
+    second.start()
+    go.set()
+    first.join()
+    second.join()
+    fail = False
+    wait(3)
+    assert outcomes == {1: "not", 2: "not", 3: "on the disk"}
+    with pytest.raises(AuditError):
+        asyncio.run(commit.wait_async(2))
+    commit.close()
+
+
+def test_a_checkpoint_can_be_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(path, LogSettings(sync_seconds=60, reserve_bytes=0))
+    log.write(record())
+    log.checkpoint()
+    assert lines(path)[-1]["event"] == "checkpoint"
+    before = len(lines(path))
+    log.checkpoint()
+    assert len(lines(path)) == before, "there is nothing new to seal"
+    log.write(record())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", no_space)
+        with pytest.raises(AuditError, match="cannot be sealed"):
+            log.checkpoint()
+    log.close()
+    with pytest.raises(AuditError, match="is closed"):
+        log.checkpoint()

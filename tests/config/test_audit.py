@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,15 @@ def test_what_cannot_be_used_is_refused_with_its_remedy(
     with pytest.raises(FileError) as raised:
         audit(config, section)
     assert message in str(raised.value)
+
+
+def test_keys_that_change_are_an_event(config: Path, tmp_path: Path) -> None:
+    with audit(config, "  file: audit.jsonl\n"):
+        path = next(tmp_path.glob("keys/*jwks*.json"))
+        path.write_text(path.read_text() + "\n")
+        deadline = time.monotonic() + 20
+        while b'"event":"keys.changed"' not in (tmp_path / "audit.jsonl").read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    changed = [line for line in (tmp_path / "audit.jsonl").read_text().splitlines() if "keys.changed" in line]
+    assert json.loads(changed[0])["source"] == str(path)

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -176,7 +177,7 @@ def test_compacted_segments_answer_and_verify_as_before(tmp_path: Path) -> None:
     with AuditLog(folder / "audit.jsonl", LogSettings(rotate_bytes=30_000, sync_seconds=0.01)) as log:
         for _ in range(100):
             log.write(record(agent="\ud800<b>"))
-            time.sleep(0.002)
+            log.tend()
     before = verify([folder])
     with Logs([folder]) as logs:
         count = logs.ask("SELECT count(*) AS n FROM decisions")
@@ -196,7 +197,7 @@ def test_a_damaged_segment_is_not_compacted(tmp_path: Path) -> None:
     with AuditLog(tmp_path / "audit.jsonl", LogSettings(rotate_bytes=10_000, sync_seconds=0.01)) as log:
         for _ in range(30):
             log.write(record())
-            time.sleep(0.002)
+            log.tend()
     segment = min(tmp_path.glob("audit-*.jsonl"))
     segment.write_bytes(segment.read_bytes().replace(b'"allow"', b'"deny"', 1))
     with pytest.raises(AuditError, match="is damaged and stays as it is"):
@@ -293,3 +294,11 @@ def test_following_sees_what_is_written_from_now_on_over_a_rotation(tmp_path: Pa
         done.set()
         reader.join()
     assert sorted(fields["id"] for fields in seen) == sorted(f"after-{number}" for number in range(60))
+
+
+def test_the_incident_is_recorded_by_a_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.incident", str(tmp_path / "DEMO")]
+    root = Path(__file__).parents[2]
+    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
+    assert verify([tmp_path / "DEMO" / "audit"]).sound
+    assert subprocess.run(command, cwd=root, capture_output=True).returncode != 0, "a folder is not written to twice"
