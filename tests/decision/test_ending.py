@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import threading
 from datetime import UTC, datetime
@@ -14,9 +15,12 @@ from authz.call import Call
 from authz.decision import authorizer_for
 from authz.decision.casbin import CasbinAuthorizer
 from authz.decision.ending import EndingAuthorizer
+from authz.decision.rules import Rules
 from authz.errors import PolicyError
-from authz.policy.ending import read_end
+from authz.policy.ending import end_field, read_end, without_end
 from authz.policy.load import load_bundle
+from authz.policy.matcher import parse_matcher
+from authz.policy.model import read_model
 from authz.policy.revision import Revision
 from tests.bundle import MODEL, caller, write_bundle
 
@@ -133,3 +137,32 @@ def test_an_end_that_is_none_is_refused_with_its_column(until: str, tmp_path: Pa
     with pytest.raises(PolicyError) as raised:
         bundle(tmp_path, policy=f"p, role:reader, *, *, read, allow, {until}\n")
     assert f"policy.csv:1:36: `{until}` is no end of a rule; write `never`, or a moment in UTC" in str(raised.value)
+
+
+def test_rules_that_nobody_has_checked(tmp_path: Path) -> None:
+    model = read_model(ENDING, "model.conf")
+    with pytest.raises(PolicyError, match="`soon` is no end of a rule"):
+        Rules(model, [("p", "role:a", "*", "*", "read", "allow", "soon")])
+
+
+@pytest.mark.parametrize("condition", ["validUntil(r.obj)", 'validUntil("never")', "validUntil(p.until, p.eft)"])
+def test_a_condition_of_another_form_is_no_end(condition: str) -> None:
+    model = read_model(ENDING.replace("validUntil(p.until)", condition), "model.conf")
+    tree = parse_matcher(model)
+    assert end_field(tree) == ""
+    assert without_end(tree) is tree
+
+
+def test_a_matcher_that_asks_for_the_end_alone_is_left_as_it_is() -> None:
+    tree = ast.parse("validUntil(p_until)", mode="eval").body
+    assert end_field(tree) == "until"
+    assert without_end(tree) is tree
+
+
+def test_who_waited_while_another_ended_the_rules_ends_nothing_more(tmp_path: Path) -> None:
+    clock = Clock("2026-05-31T00:00:00Z")
+    authorizer = authorizer_for(bundle(tmp_path), clock)
+    assert isinstance(authorizer, EndingAuthorizer)
+    before = authorizer._decided
+    authorizer._end(clock.now)
+    assert authorizer._decided is before

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from authz.admin.sign import new_key, sign, verify
 from authz.config.policy import read_policy
@@ -114,3 +116,14 @@ def test_a_server_can_require_it(bundle: Path, keys: dict[str, Path], tmp_path: 
         file.write("p, role:x, *, *, admin, allow\n")
     with pytest.raises(PolicyError, match="a file was changed since"):
         later.make(load_bundle(bundle))
+
+
+def test_keys_of_another_kind(bundle: Path, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = tmp_path / "ec.pem", tmp_path / "ec.pub.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(KeyFileError, match="is no Ed25519 key"):
+        verify(bundle, [public])
+    with pytest.raises(KeyFileError, match="is no Ed25519 key"):
+        sign(bundle, private)
