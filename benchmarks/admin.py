@@ -18,9 +18,9 @@ from benchmarks.policies import workload
 from benchmarks.table import machine, write
 
 _EXPLANATION = """
-Times of the library function behind each command, reading the files included where it reads them; a start is a process.
-Medians; on a machine that others use, CPU seconds say more than seconds of the clock. Each difference comes with a
-call that both policies were asked.
+Medians of the library function behind each command, with the reading of its files where it reads them; a start is a
+process. On a machine that others use as well, CPU seconds say more than seconds of the clock. Each difference comes
+with a call that both policies were asked.
 """
 _STARTS = ("check", "can", "diff", "matrix", "test")
 

@@ -8,11 +8,11 @@
 - *Envoy*: Envoy alone, and Envoy that asks `authz serve ext-authz` with the body in its question.
 
 Every part is a process of its own. One client process calls them by turns, in short rounds, so that a change of the
-machine's mood meets all of them: first with one caller (latency), then with 32 (throughput). CPU is that of the
-processes in the middle (the proxy's workers; Envoy and the authorizer), user and system, divided by the calls. On a
-machine with two cores the client, the server and what is between them share these, so that more workers find no more
-cores. The column *held* shows what they give where there are cores for them: in rounds of their own each process in the
-middle is held to a fifth of a core (a control group of Linux; without the right to make one the column is empty).
+machine's mood meets all of them: with one caller (latency) in very short ones, then with 32 (throughput). CPU is that
+of the processes in the middle (the proxy's workers; Envoy and the authorizer), user and system, divided by the calls.
+On a machine with two cores the client, the server and what is between them share these, so that more workers find no
+more cores. The column *held* shows what they give where there are cores for them: in rounds of their own each process
+in the middle is held to a fifth of a core (a control group of Linux; without the right to make one it is empty).
 
 Where the time goes: a known token, the namespace, the decision and its record take some 40 us of a proxied call; the
 rest is gRPC's, once as a server and once as a client. In the authorizer an answer takes some 60 us; the rest is the
@@ -288,12 +288,14 @@ def run(*, quick: bool = False) -> None:
         metadata = [("authorization", f"Bearer {minter.mint(sub='rita', permissions=['acme:read'])}")]
         variants = _variants(stack, folder)
         for number in range(rounds + 1):
+            for _ in range(4):
+                for variant in variants:
+                    single = asyncio.run(_round(variant.port, metadata, seconds / 4, 1))
+                    variant.one += single if number else []
             for variant in variants if number % 2 else reversed(variants):
-                single = asyncio.run(_round(variant.port, metadata, seconds / 2, 1))
                 before = _cpu(variant.pids())
                 many = asyncio.run(_round(variant.port, metadata, seconds, CALLERS))
                 if number:  # the first round warms up
-                    variant.one += single
                     variant.many += many
                     variant.rates.append(len(many) / seconds)
                     variant.cpu.append((_cpu(variant.pids()) - before) / len(many) * 1e6)

@@ -69,6 +69,9 @@ def make_server(what: str, engine: Engine, settings: Serve) -> Server:
 
 def at_addresses(what: str, settings: Serve, addresses: Sequence[str]) -> Serve:
     """``settings`` with other addresses to listen on: one for each listener, then the health port's if there is one."""
+    if len(addresses) != len(listeners(what, settings)) + bool(settings.health):
+        remedy = "restart `authz serve` to change what it listens on"
+        raise ConfigError.at("serve", "there are other listeners than when the supervisor started", remedy)
     moved = tuple(
         replace(one, address=address) for one, address in zip(listeners(what, settings), addresses, strict=False)
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Final
 
@@ -87,7 +87,6 @@ class Reach:
             for rule, effect in enumerate(self.rules.effects)
         )
         self._selectors = index.branches[0].selectors
-        self._position = {name: at for at, name in enumerate(self.model.request)}
         self._subject_fields = sorted(f for f, asked in conditions.items() if "sub" in asked)
         self._namespace_fields = sorted(f for f, asked in conditions.items() if asked == {"dom"})
         self._method_fields = sorted(f for f, asked in conditions.items() if not asked & {"sub", "dom"})
@@ -242,11 +241,6 @@ class Reach:
             cells += [there[key] for key in (there if len(there) < len(keys) else keys) if key in keys and key in there]
         return cells
 
-    def column(self, namespace: str, method: str) -> list[Cell] | None:
-        """:meth:`cells_of` one question; None: the catalogue does not know the method, so it is denied."""
-        entry, keys = self.accepted_methods(method)
-        return None if entry is None else self.cells_of(self.asked(entry, namespace), keys)
-
     def bits(self, cells: Sequence[Cell], names: Iterable[str]) -> int:
         """The effects (1 allow, 2 deny) of the rules in ``cells`` about one of ``names``."""
         bits, effects = 0, self.effects
@@ -279,12 +273,6 @@ class Reach:
         names = self.names_of(subject, place, namespace)
         return sorted({rule for cell in self.cells_of(place, keys) for name in names for rule in cell.get(name, ())})
 
-    def effect(self, subject: str, namespace: str, method: str) -> Effect:
-        """What a caller is told who is ``subject``, proven, and nothing else that a rule knows."""
-        if self.accepted_methods(method)[0] is None:
-            return Effect.DENY
-        return self.told(self.rules_for(subject, namespace, method))
-
     def told(self, rules: Iterable[int]) -> Effect:
         """What matching ``rules`` say together."""
         bits = 0
@@ -299,14 +287,6 @@ class Reach:
     def line(self, rule: int) -> PolicyLine:
         """The line of ``rule`` (a position in ``rows``)."""
         return self.revision.lines[self.rules.lines[rule]]
-
-    def members(self, subjects: Iterable[str], namespace: str) -> Mapping[str, frozenset[str]]:
-        """What a rule may say -> those of ``subjects`` that it is about, in ``namespace``."""
-        found: dict[str, set[str]] = {}
-        for subject in subjects:
-            for name in self.reached(subject, namespace):
-                found.setdefault(name, set()).add(subject)
-        return {name: frozenset(subjects) for name, subjects in found.items()}
 
     @property
     def by_namespace(self) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path, PurePosixPath
+from typing import Final
+
+import orjson
 
 from authz.errors import PolicyError
 from authz.policy.load import CATALOGUE, MODEL, MORE_POLICY, POLICY, load_bundle, parse_bundle
 from authz.policy.revision import Revision
+
+_TAIL: Final = 1 << 20
 
 
 def open_bundle(where: str) -> Revision:
@@ -15,7 +21,8 @@ def open_bundle(where: str) -> Revision:
 
     Args:
         where: a folder; ``REV:FOLDER`` for the folder as it is in a git revision (``HEAD~1:policies/shop``), relative
-            to the current folder; ``STORE@ID`` for a revision of a store by the beginning of its id.
+            to the current folder; ``STORE@ID`` for a revision of a store by the beginning of its id; ``STORE@LOG`` for
+            the revision that decided the last call in the audit log LOG: what a running server really has in force.
 
     Raises:
         PolicyError: there is none, or it cannot be used.
@@ -27,11 +34,28 @@ def open_bundle(where: str) -> Revision:
         return _from_git(revision, folder)
     store, at, beginning = where.rpartition("@")
     if at and (Path(store) / "revisions").is_dir():
+        if Path(beginning).is_file():
+            beginning = _last_revision(Path(beginning))
         found = [each for each in sorted((Path(store) / "revisions").iterdir()) if each.name.startswith(beginning)]
         if len(found) != 1:
             raise PolicyError.at(store, f"has {len(found)} revisions whose id begins with `{beginning}`")
         return load_bundle(found[0])
     raise PolicyError.at(where, "is no folder", "name a bundle's folder, or REV:FOLDER for one in git")
+
+
+def _last_revision(log: Path) -> str:
+    """The revision of the last decision in the audit log ``log``."""
+    found = ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        for line in file:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                record = orjson.loads(line)
+                if isinstance(record, dict) and isinstance(record.get("policy_version"), str):
+                    found = record["policy_version"]
+    if not found:
+        raise PolicyError.at(log, "names no revision in its last records", "name an audit log, or the revision's id")
+    return found
 
 
 def _from_git(revision: str, folder: str) -> Revision:

@@ -26,7 +26,8 @@ behind:
         descriptors: [temporal.binpb]
 
 `authz api discover` writes the descriptor set. Several workers need an audit log in a directory
-(`audit: {directory: audit}`). SIGTERM drains. The page docs/for-platform-engineers.md has every setting.
+(`audit: {directory: audit}`). SIGTERM drains; SIGHUP replaces the workers by such as have read everything anew. The
+page docs/for-platform-engineers.md has every setting.
 """
 _EXT_AUTHZ = """
 Answers Envoy's ext_authz filter over gRPC (envoy.service.auth.v3), for gRPC and for plain HTTP APIs behind Envoy. The

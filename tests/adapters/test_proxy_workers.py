@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -214,6 +216,26 @@ def test_a_drain_lets_calls_end_and_takes_no_more(behind: tuple[int, Heard], tmp
         assert list(reply) == []
         assert reply.code() is grpc.StatusCode.OK
         assert one.process.wait(10) == 0
+
+
+def test_everything_is_read_anew_on_sighup_without_a_gap(two: Served) -> None:
+    before = set(two.workers())
+    policy = two.folder / "policies"
+    shutil.copytree(ROOT / "policies" / "default", policy)
+    (policy / "policy.csv").write_text("p, role:reader, *, *, read, deny\n")
+    text = (two.folder / "authz.yaml").read_text()
+    changed = re.sub(r"bundle: .*", "bundle: policies", text)
+    (two.folder / "authz.yaml").write_text(changed.replace("descriptors: [orders.binpb]", "descriptors: [none.binpb]"))
+    two.process.send_signal(signal.SIGHUP)
+    assert until(lambda: two.log().count("goes on with what it has read") == 2)
+    assert two.call() == "OK"
+    assert set(two.workers()) == before
+    (two.folder / "authz.yaml").write_text(changed)
+    two.process.send_signal(signal.SIGHUP)
+    codes = []
+    assert until(lambda: codes.append(two.call()) or not set(two.workers()) & before)  # type: ignore[func-returns-value]
+    assert set(codes) <= {"OK", "PERMISSION_DENIED"}, "somebody always serves"
+    assert two.call() == "PERMISSION_DENIED"
 
 
 def test_a_port_that_another_server_listens_on_is_not_shared_with_it(two: Served) -> None:

@@ -73,6 +73,11 @@ def test_a_key_that_is_not_for_this_is_skipped_with_a_note(entry: dict[str, Any]
         read(entry)
 
 
+def padded(text: str) -> str:
+    """The same number with a byte more in front."""
+    return base64url.encode(b"\0" + base64url.decode(text.encode())).decode()
+
+
 REFUSED: list[tuple[Any, str]] = [
     ({**EC, "d": "AA"}, "holds `d`, which is secret"),
     ({**RSA, "p": "AA"}, "holds `p`, which is secret"),
@@ -92,6 +97,8 @@ REFUSED: list[tuple[Any, str]] = [
     ({**EC, "x": EC["y"]}, "not a sound EC key"),
     ({**EC, "x": EC["x"] + "AAAA"}, "not a sound EC key"),
     ({**EC, "x": EC["x"][:-4]}, "not a sound EC key"),
+    ({**EC, "x": padded(EC["x"])}, "wrong length"),
+    ({**EC, "y": padded(EC["y"])}, "wrong length"),
     ({**EC, "x": EC["x"] + "="}, "base64url"),
     ({**EC, "x": None}, "not base64url"),
     ({**EC, "x": "é"}, "not base64url"),
@@ -128,6 +135,8 @@ def test_two_keys_of_one_name_refuse_the_set() -> None:
         (b"{}", "`keys` is not a list"),
         (b'{"keys": []}', "`keys` is not a list"),
         (b'{"keys": {}}', "`keys` is not a list"),
+        (b'{"keys": {"a": 1}}', "`keys` is not a list"),
+        (b'{"keys": "a"}', "`keys` is not a list"),
         (b'{"keys": [], "keys": []}', "names a member twice"),
         (b"<html>", "is not JSON"),
         (b"\xff", "is not UTF-8"),

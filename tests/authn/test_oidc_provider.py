@@ -213,8 +213,9 @@ def test_a_flood_of_unknown_keys_costs_the_provider_one_request_a_cooldown(provi
             for token in flood:
                 assert refused(authentication, token) is Reason.TOKEN_KEY_UNKNOWN
                 refusals += 1
-        assert refusals > 1000
-        assert 1 <= provider.asked - before <= 3
+        assert refusals > 400
+        eventually(lambda: provider.asked > before)
+        assert provider.asked - before <= 1 + (time.monotonic() - began) / 0.5
         assert refused(authentication, provider.token()) is None
     finally:
         authentication.close()

@@ -215,6 +215,12 @@ def test_from_a_signed_change_to_a_rollback(folder: Path, capsys: pytest.Capture
     assert main(["policy", "promote", "next", "store", "--note", "a clerk reads"]) == 0
     assert main(["policy", "diff", f"store@{first[:8]}", "store/current"]) == 3
     assert "role:clerk" in capsys.readouterr().out
+    Path("server.jsonl").write_text(json.dumps({"policy_version": first}) + "\nhalf a rec")
+    assert main(["policy", "diff", "store@server.jsonl", "policies/default"]) == 0
+    Path("server.jsonl").write_text("{}\n")
+    assert main(["policy", "diff", "store@server.jsonl", "policies/default"]) == 4
+    assert main(["policy", "diff", "store@zz", "policies/default"]) == 4
+    capsys.readouterr()
     assert main(["policy", "rollback", "store", "--note", "too early"]) == 0
     assert Path("store/current").resolve().name == first
     capsys.readouterr()

@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "  ! denied    not allowed before either, and now a rule denies it: who was allowed otherwise no longer is\n"
         "  ? undenied  a denial is gone: who is allowed otherwise now may\n\n"
         "A bundle is a folder, REV:FOLDER in git (HEAD~1:policies/shop), STORE/current for what is in force, or\n"
-        "STORE@ID for a revision by the beginning of its id.\n\n"
+        "STORE@ID for a revision by the beginning of its id, STORE@LOG for what decided the last call in a log.\n\n"
         "exit codes: 0 the same answers, 3 differences (with --fail-on-new-access: only if somebody may do more),\n"
         "4 a bundle cannot be used"
     )

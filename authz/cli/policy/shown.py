@@ -8,10 +8,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from authz.errors import FileError, Place
+from authz.errors import Place
 
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1", "cyan": "36"}
 DEFAULT_BUNDLE: Final = "."
@@ -94,26 +93,6 @@ def usage(message: object) -> int:
     """Say what is wrong with the command line; the exit code."""
     print(f"authz: {message}", file=sys.stderr)
     return 2
-
-
-def invalid(error: FileError) -> int:
-    """Print the problems of a file that cannot be used, each with its line where that can be read; the exit code."""
-    for problem in error.problems:
-        print(problem, file=sys.stderr)
-        if line := line_at(problem.place):
-            print(f"    {line}", file=sys.stderr)
-    return 4
-
-
-def line_at(place: Place) -> str:
-    """The line at ``place``, made printable; empty if it cannot be read."""
-    if not place.line:
-        return ""
-    try:
-        lines = Path(place.path).read_bytes().decode("utf-8", "replace").split("\n")
-    except OSError:
-        return ""
-    return printable(lines[place.line - 1]) if place.line <= len(lines) else ""
 
 
 def printable(text: str) -> str:

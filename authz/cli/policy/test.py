@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.admin.test import TESTS, Results, junit, run_tests
-from authz.cli.policy.shown import add_format, invalid, paint, place_json, print_json, usage
+from authz.cli.policy.shown import add_format, paint, place_json, print_json, usage
 from authz.errors import PolicyError
 from authz.policy.watch import DirectorySource
 
@@ -46,7 +46,7 @@ def run(options: Any) -> int:
             try:
                 _once(bundle, tests, options)
             except PolicyError as exc:
-                invalid(exc)
+                print(exc)
             print(paint("waiting for a change; Ctrl-C ends", "dim"), flush=True)
         time.sleep(0.3)
 
