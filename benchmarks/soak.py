@@ -173,7 +173,7 @@ def run(*, quick: bool = False) -> None:
             shutil.copytree((CONFIG.parent / "../../policies/default").resolve(), folder / "bundle")
             config = folder / "authz.yaml"
             text = CONFIG.read_text().replace("../../policies/default", "bundle")
-            config.write_text(text.replace("authn:\n", "authn:\n  leeway: 0s\n"))
+            config.write_text(text.replace("authn:\n", "authn:\n  leeway: 0s\n  remembered: 500\n"))
             with server_process(kind, "authz", config) as (pid, port):
                 soak = Soak(folder, port, pid, seconds)
                 asyncio.run(soak.run())

@@ -16,7 +16,7 @@ import pytest
 
 from authz.authn.chain import Authentication
 from authz.authn.fetched_keys import FetchedKeys, Refresh
-from authz.authn.https import Https
+from authz.authn.https import Https, check_url
 from authz.authn.jwt import TokenAuthenticator
 from authz.credentials import BearerToken
 from authz.errors import AuthenticationError, KeyFileError
@@ -117,6 +117,36 @@ def test_a_discovery_document_that_misleads_is_not_followed(discovery: dict[str,
             eventually(lambda: error in keys.status.error)
             assert refusal(authenticator, mint(OLD)) is Reason.KEYS_UNAVAILABLE
             assert server.count() == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://idp.example/\u00e9",
+        "https://idp.example/a b",
+        "https://idp.example/\r\nX:y",
+        "https://idp.example/\x7f",
+        "https://idp.example:port/",
+        "https://idp.example/#a",
+        "https://:secret@idp.example/",
+        "https:///keys",
+        "http://idp.example/",
+        "http://127.0.0.1.example/",
+        "http://[::2]/",
+        "ftp://127.0.0.1/",
+        "//idp.example/",
+        "",
+    ],
+)
+def test_addresses_that_are_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        check_url(url, insecure=False)
+
+
+def test_addresses_that_are_taken() -> None:
+    for url in ("https://idp.example:8443/a?b=c", "http://127.0.0.1:1/", "http://[::1]/", "http://localhost/x"):
+        assert check_url(url, insecure=False).geturl() == url
+    assert check_url("http://idp.example/", insecure=True)
 
 
 PRIVATE = json.dumps({"keys": [{**OLD.jwk(), "d": "AA"}]}).encode()
