@@ -44,9 +44,9 @@ authn:
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium without a network."""
+    """A headless Chromium without a network; no longer than this file, for it leaves a loop running in the thread."""
     found = next((path for path in BROWSERS if Path(path).exists()), None)
     if found is None:
         if os.environ.get("CI") == "true":
