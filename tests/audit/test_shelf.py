@@ -21,6 +21,8 @@ def bundle(tmp_path: Path) -> Path:
 
 def test_a_policy_is_kept_once_and_found(bundle: Path, tmp_path: Path) -> None:
     revision = load_bundle(bundle).id
+    tmp_path /= "logs"  # whose parent is looked at below, and is no other test's
+    tmp_path.mkdir()
     kept = shelve(bundle, revision, tmp_path)
     assert load_bundle(kept).id == revision
     assert not (kept / "tests.yaml").exists()
