@@ -213,3 +213,24 @@ def test_whatever_is_read_is_a_catalogue_or_refused_with_its_place(data: bytes) 
         found, files = len(exc.problems), {problem.place.path for problem in exc.problems}
     assert found
     assert files == {"catalogue.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{access: read, metadata: X-Tenant}", "`X-Tenant` is no metadata key with text"),
+        ("{access: read, metadata: authorization}", "`authorization` is no metadata key with text"),
+        ("{access: read, metadata: x-tenant-bin}", "`x-tenant-bin` is no metadata key with text"),
+        ("{access: read, metadata: grpc-timeout}", "`grpc-timeout` is no metadata key with text"),
+        ("{access: read, constant: '*'}", "`*` is not a namespace"),
+        ('{access: read, namespaces: ["name=projects/*"]}', "it must have `{namespace}` once"),
+        ("{access: read, scope: cluster, metadata: x-tenant}", "has scope cluster, so its request names no namespace"),
+        ("{access: read, scope: cluster, constant: shared}", "has scope cluster, so its request names no namespace"),
+    ],
+)
+def test_other_places_of_a_namespace_are_read_strictly(entry: str, message: str) -> None:
+    text = f"services:\n  shop.Orders:\n    methods:\n      Get: {entry}\n"
+    with pytest.raises(PolicyError) as refused:
+        parse_catalogue(text.encode(), Path("catalogue.yaml"))
+    assert message in str(refused.value)
+    assert "catalogue.yaml:4:" in str(refused.value)
