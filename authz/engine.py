@@ -15,7 +15,7 @@ from authz.authn.base import Principal
 from authz.authn.failure_limit import FailureLimit
 from authz.call import Call
 from authz.claims.base import ClaimMapper, Claims
-from authz.credentials import Credentials, from_metadata
+from authz.credentials import Credentials
 from authz.decision.base import Authorizer, Decision, Effect, Verdict
 from authz.enforcement import Enforcement
 from authz.errors import AuthenticationError, MappingError, PolicyError
@@ -211,14 +211,6 @@ class Engine:
         began = time.perf_counter_ns()
         answer = self._answer(call, credentials, policy or self._policy)
         return None if answer.verdict.effect is Effect.ALLOW else self._record(answer, call, began)
-
-    def recognizes(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
-        """Whether the token in ``metadata`` has proven a caller lately: a cheap hint for adapters, and no answer.
-
-        Also true if there is none and a certificate counts as a credential: the connection has one, or it has not.
-        """
-        shown = from_metadata(metadata)
-        return self._authentication.recognizes(shown) if shown else self.reads_certificates
 
     def refuse_unproven(self, call: Call, credentials: Credentials = ()) -> Decision | None:
         """Whether ``call`` is refused for who makes it, whatever it turns out to ask.

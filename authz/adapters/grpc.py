@@ -3,10 +3,7 @@
     engine = authz.load_config("authz.yaml")
     server = grpc.server(pool, interceptors=[authz.adapters.grpc.AuthorizationInterceptor(engine)])
 
-A method is presented to the server in one of two ways. *Message first*: the server hands over the request message as
-it does without us; no thread waits for it. *Caller first*: the method is presented as if it took a stream of requests,
-so that a caller can be refused before a byte of the body is read. The second is for a call whose namespace is not in
-its messages, and for a caller who was not seen before and might as well be nobody.
+Methods are presented message first or caller first, see :mod:`authz.adapters.presenting`.
 """
 
 from __future__ import annotations
@@ -20,9 +17,10 @@ from typing import Any, NoReturn
 
 import grpc
 
-from authz.adapters.admission import Admission, needs_message
+from authz.adapters.admission import Admission
 from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.ongoing import NeverEnded, Ongoing, OngoingInThread, Stay
+from authz.adapters.presenting import Handler, Presenting
 from authz.decision.base import Decision
 from authz.enforcement import Recheck
 from authz.engine import Engine
@@ -31,7 +29,6 @@ from authz.errors import RefusedError
 _log = logging.getLogger("authz")
 _NEVER_ENDED = NeverEnded()
 
-Handler = Any  # a grpc.RpcMethodHandler, or something with its attributes
 Admit = Callable[[Any, Any], tuple[Admission, Any]]
 """Decides the opening of a call: from what the server gives to a handler, and the context, to what the handler gets."""
 
@@ -61,13 +58,6 @@ class AuthorizationInterceptor(grpc.ServerInterceptor):
         return None if handler is None else self._guards.guarded(handler, handler_call_details)
 
 
-def caller_first(engine: Engine, details: Any) -> bool:
-    """Whether a method without a stream of requests is presented as if it had one; see the text of this module."""
-    if not needs_message(engine.policy.revision.catalogue.find(details.method)):
-        return True
-    return not engine.recognizes(tuple(details.invocation_metadata or ()))
-
-
 class Guards:
     """Puts handlers behind checks by ``engine``.
 
@@ -79,17 +69,18 @@ class Guards:
     def __init__(self, engine: Engine, ongoing: Ongoing | None) -> None:
         self._engine = engine
         self._ongoing = ongoing
+        self._presenting = Presenting(engine, self._guard)
+        self.guarded = self._presenting.present
+        """A handler, and the details of a call -> the handler behind a check, with the same requests and responses."""
 
-    def guarded(self, handler: Handler, details: Any) -> Handler:
-        """``handler`` behind a check: it gets the same requests and gives the same responses."""
-        early = not handler.request_streaming and caller_first(self._engine, details)
+    def _guard(self, handler: Handler, method: str, early: bool) -> Handler:
         admit: Admit
         if handler.request_streaming:
-            admit = partial(self._admit_stream, details.method)
+            admit = partial(self._admit_stream, method)
         elif early:
-            admit = partial(self._admit_caller_first, details.method)
+            admit = partial(self._admit_caller_first, method)
         else:
-            admit = partial(self._admit_message_first, details.method)
+            admit = partial(self._admit_message_first, method)
         streaming = handler.request_streaming or early
         if handler.response_streaming:
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
@@ -130,6 +121,7 @@ class Guards:
             refused = admission.refuse_unproven()
             if refused is not None:
                 self._refuse(refused, context)
+            self._presenting.recognized.add(context.invocation_metadata() or ())
             first = next(requests, None)
         self._let_in(admission, first, context)
         return admission, first

@@ -3,9 +3,9 @@
     engine = authz.load_config("authz.yaml")
     server = grpc.aio.server(interceptors=[authz.adapters.grpc_aio.AuthorizationInterceptor(engine)])
 
-Methods are presented message first or caller first, as in :mod:`authz.adapters.grpc`. The server looks at the form of a
-handler to know how to run it, so a guard has the form of what it guards: a coroutine or an asynchronous generator. A
-plain function is run in a thread by a guard of the one form or the other.
+Methods are presented message first or caller first, see :mod:`authz.adapters.presenting`. The server looks at the form
+of a handler to know how to run it, so a guard has the form of what it guards: a coroutine or an asynchronous generator.
+A plain function is run in a thread by a guard of the one form or the other.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import grpc
 
 from authz.adapters.admission import Admission
 from authz.adapters.answer import AUDIT_ID_KEY, Answer, answer
-from authz.adapters.grpc import Handler, caller_first
 from authz.adapters.ongoing import NeverEnded, OngoingOnLoop, Stay
 from authz.adapters.plain import as_coroutine, as_generator
+from authz.adapters.presenting import Handler, Presenting
 from authz.decision.base import Decision
 from authz.enforcement import Recheck
 from authz.engine import Engine
@@ -53,6 +53,7 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
         self._engine = engine
         self._pool = pool
         self._ongoing = OngoingOnLoop(enforcement.interval) if at_once else None
+        self._presenting = Presenting(engine, self._guard)
 
     async def intercept_service(
         self,
@@ -61,8 +62,9 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Wrap the handler of one call. See :class:`grpc.aio.ServerInterceptor`."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+        return None if handler is None else self._presenting.present(handler, handler_call_details)
+
+    def _guard(self, handler: Handler, method: str, early: bool) -> Handler:
         if handler.response_streaming:
             behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
         else:
@@ -72,8 +74,6 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
             generator = handler.response_streaming
             make = as_generator if generator else as_coroutine
             behaviour = make(behaviour, self._pool, streaming=handler.request_streaming)
-        method = handler_call_details.method
-        early = not handler.request_streaming and caller_first(self._engine, handler_call_details)
         admit: Admit
         if handler.request_streaming:
             admit = partial(self._admit_stream, method)
@@ -116,6 +116,7 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
             refused = admission.refuse_unproven()
             if refused is not None:
                 await self._refuse(refused, context)
+            self._presenting.recognized.add(context.invocation_metadata() or ())
             first = await context.read()
         await self._let_in(admission, None if first is grpc.aio.EOF else first, context)
         return admission, first

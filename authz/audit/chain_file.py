@@ -17,6 +17,7 @@ from typing import Final
 
 import orjson
 
+from authz.audit.appender import Appender
 from authz.audit.chain import Link, new_writer
 from authz.audit.checkpoint import checkpoint
 from authz.audit.event import Event, EventName
@@ -58,6 +59,7 @@ class ChainFile:
         self._anchored: deque[bytes] = deque(maxlen=_ANCHORS_LIMIT)
         self._retired: list[int] = []
         self._fd = -1
+        self._appender = Appender()
         self._doubtful = False
         self._loss: Loss | None = None
         self._ticket = self._synced = 0
@@ -137,7 +139,7 @@ class ChainFile:
         # should an interrupt come between, the file says what is true
         self._doubtful = True
         try:
-            written, failure = os.write(self._fd, data), None
+            written, failure = self._appender.append(self._fd, data), None
         except OSError as exc:
             written, failure = 0, exc
         if written != len(data):
@@ -167,7 +169,7 @@ class ChainFile:
 
     def _write_with_reserve(self, data: bytes) -> None:
         self._doubtful = True
-        written = os.write(self._fd, data)
+        written = self._appender.append(self._fd, data)
         if written != len(data):
             self._take_back(None)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

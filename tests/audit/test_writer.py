@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from authz.audit.appender import Appender
 from authz.audit.best_effort import QueuedLog
 from authz.audit.checkpoint import SigningKey
 from authz.audit.commit import GroupCommit
@@ -128,7 +129,7 @@ def test_writing_after_the_end_is_an_error(path: Path) -> None:
 def test_what_was_lost_is_told_before_the_next_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60)) as log:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", no_space)
+            patch.setattr(Appender, "append", staticmethod(no_space))
             for _ in range(3):
                 with pytest.raises(AuditError, match="no space left"):
                     log.write(record())
@@ -144,7 +145,7 @@ def test_what_was_lost_is_told_before_the_next_record(path: Path, monkeypatch: p
 def test_a_loss_is_told_although_nobody_calls_any_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with AuditLog(path, LogSettings(reserve_bytes=0)) as log:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", no_space)
+            patch.setattr(Appender, "append", staticmethod(no_space))
             with pytest.raises(AuditError):
                 log.write(record())
         for _ in range(100):
@@ -158,7 +159,7 @@ def test_a_short_write_is_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch
     real = os.write
     with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60)) as log:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda fd, data: real(fd, data[:100]))
+            patch.setattr(Appender, "append", staticmethod(lambda fd, data: real(fd, data[:100])))
             with pytest.raises(AuditError):
                 log.write(record())
         assert path.read_bytes().endswith(b"}\n")
@@ -173,7 +174,7 @@ def test_the_reserve_is_used_when_the_disk_is_full(path: Path, monkeypatch: pyte
         return no_space() if reserve.exists() else real(fd, data)
 
     with AuditLog(path, LogSettings(reserve_bytes=4096, sync_seconds=60)) as log:
-        monkeypatch.setattr(os, "write", full_while_it_is_there)
+        monkeypatch.setattr(Appender, "append", staticmethod(full_while_it_is_there))
         log.write(record())
         assert not reserve.exists()
     assert "audit.loss" not in events(path)
@@ -188,7 +189,7 @@ def test_an_interrupt_in_the_middle_of_a_write_breaks_nothing(path: Path, monkey
 
     with AuditLog(path, LogSettings(sync_seconds=60)) as log:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", interrupted)
+            patch.setattr(Appender, "append", staticmethod(interrupted))
             with pytest.raises(KeyboardInterrupt):
                 log.write(record())
         log.write(record())
@@ -199,7 +200,7 @@ def test_an_interrupt_in_the_middle_of_a_write_breaks_nothing(path: Path, monkey
 def test_break_glass_lets_through_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = LogSettings(reserve_bytes=0, unsafe_allow_unrecorded=True, sync_seconds=60)
     with AuditLog(path, settings) as log, monkeypatch.context() as patch:
-        patch.setattr(os, "write", no_space)
+        patch.setattr(Appender, "append", staticmethod(no_space))
         log.write(record())
         asyncio.run(log.write_async(record()))
     assert "break_glass" in events(path)
@@ -510,7 +511,7 @@ def test_a_checkpoint_can_be_asked_for(path: Path, monkeypatch: pytest.MonkeyPat
     assert len(lines(path)) == before, "there is nothing new to seal"
     log.write(record())
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", no_space)
+        patch.setattr(Appender, "append", staticmethod(no_space))
         with pytest.raises(AuditError, match="cannot be sealed"):
             log.checkpoint()
     log.close()
