@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 from authz.audit.base import AuditSink
 from authz.audit.event import Event, EventName
@@ -83,8 +83,7 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What the rooms said: a verdict, with the caller as far as one is proven."""
 
     verdict: Verdict
@@ -124,6 +123,8 @@ class Engine:
         self._observers = tuple(observers)
         self._beside: list[Beside] = []
         self._write_async = getattr(sink, "write_async", None)
+        self.waits = self._write_async is not None and bool(getattr(sink, "waits", True))
+        """Whether a record may wait for a disk, so that on an event loop :meth:`check_async` is the one to use."""
         self._failure_limit = failure_limit
         self.enforcement = enforcement or Enforcement()
         self.reads_certificates = authentication.reads_certificates
@@ -189,7 +190,7 @@ class Engine:
 
         The decision itself takes microseconds and is made on the spot.
         """
-        if self._write_async is None:
+        if not self.waits or self._write_async is None:
             return self.check(call, credentials, policy)
         began = time.perf_counter_ns()
         under = policy or self._policy
@@ -246,11 +247,11 @@ class Engine:
         allowed: list[str] = []
         best: _Answer | None = None
         for namespace in namespaces:
-            last = self._answer(replace(call, namespaces=(namespace,)), credentials, under)
+            last = self._answer(call._replace(namespaces=(namespace,)), credentials, under)
             if last.verdict.effect is Effect.ALLOW:
                 best = best or last
                 allowed.append(namespace)
-        decision = self._record(best or last, replace(call, namespaces=tuple(allowed)), began)
+        decision = self._record(best or last, call._replace(namespaces=tuple(allowed)), began)
         return allowed if decision else []
 
     def _begin(self, call: Call, credentials: Credentials, policy: Policy | None) -> _Answer:
@@ -366,7 +367,7 @@ def _unrecorded(decision: Decision) -> Decision:
     _log.exception("the decision %s could not be recorded", decision.audit_id)
     if not decision:
         return decision
-    return replace(decision, effect=Effect.DENY, reason=Reason.AUDIT_UNAVAILABLE, detail="the audit log failed")
+    return decision._replace(effect=Effect.DENY, reason=Reason.AUDIT_UNAVAILABLE, detail="the audit log failed")
 
 
 _PROVEN = Verdict(Effect.ALLOW, Reason.ALLOWED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from authz.call import Call
 from authz.credentials import Credentials
@@ -13,8 +13,7 @@ from authz.engine import Engine
 from authz.errors import RefusedError
 
 
-@dataclass(frozen=True, slots=True)
-class UnderWay:
+class UnderWay(NamedTuple):
     """A call that was let in, with what it takes to decide more about it. Adapters :meth:`enter` it."""
 
     decision: Decision
@@ -54,7 +53,7 @@ def require(namespace: str | None, method: str | None = None) -> Decision:
         LookupError: no authorization interceptor let the running code run.
     """
     under_way = _under_way()
-    call = replace(under_way.call, method=method or under_way.call.method, namespaces=(namespace,))
+    call = under_way.call._replace(method=method or under_way.call.method, namespaces=(namespace,))
     decision = under_way.engine.check(call, under_way.credentials)
     if not decision:
         raise RefusedError(decision)
@@ -75,7 +74,7 @@ def permitted(namespaces: Iterable[str], method: str | None = None) -> list[str]
         LookupError: no authorization interceptor let the running code run.
     """
     under_way = _under_way()
-    call = replace(under_way.call, method=method or under_way.call.method)
+    call = under_way.call._replace(method=method or under_way.call.method)
     return under_way.engine.permitted(call, under_way.credentials, namespaces)
 
 

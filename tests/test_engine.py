@@ -231,7 +231,21 @@ class AsyncRooms(Rooms):
         self.write(record)
 
 
-@pytest.mark.parametrize("rooms", [Rooms, AsyncRooms])
+class NeverWaiting(AsyncRooms):
+    """As AsyncRooms, with a sink that has nothing to wait for."""
+
+    waits = False
+
+    async def write_async(self, record: Entry) -> None:
+        raise AssertionError("it is not for this")
+
+
+@pytest.mark.parametrize(("rooms", "waits"), [(Rooms, False), (AsyncRooms, True), (NeverWaiting, False)])
+def test_whether_an_event_loop_has_to_wait_for_a_record(rooms: type[Rooms], waits: bool) -> None:
+    assert engine(rooms()).waits is waits
+
+
+@pytest.mark.parametrize("rooms", [Rooms, AsyncRooms, NeverWaiting])
 async def test_on_an_event_loop_the_answer_is_the_same(rooms: type[Rooms]) -> None:
     allowed, failing = rooms(), rooms(sink=AuditError("full"))
     assert await engine(allowed).check_async(CALL, [BearerToken("x")])

@@ -192,10 +192,11 @@ class Admission:
     def _admit(self, call: Call, decision: Decision) -> Decision:
         """Take note of what ``decision`` admits."""
         if decision:
-            self._admitted |= frozenset(call.namespaces)
-            principal, claims = decision.principal, decision.claims
-            ends = [e.expires_at for e in (principal, claims) if e is not None and e.expires_at is not None]
-            self._ends = min(ends, default=math.inf)
+            self._admitted = self._admitted.union(call.namespaces)
+            self._ends = math.inf
+            for each in (decision.principal, decision.claims):
+                if each is not None and each.expires_at is not None and each.expires_at < self._ends:
+                    self._ends = each.expires_at
         return decision
 
 

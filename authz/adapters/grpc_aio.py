@@ -131,7 +131,8 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
             raise AssertionError("abort returned") from None  # pragma: no cover
 
     async def _let_in(self, admission: Admission, message: Any, context: Any) -> None:
-        decision = await admission.decide_async(message)
+        waits = self._engine.waits
+        decision = await admission.decide_async(message) if waits else admission.decide(message)
         if not decision:
             await self._refuse(decision, context)
         context.set_trailing_metadata(((AUDIT_ID_KEY, decision.audit_id),))

@@ -15,7 +15,8 @@ class AuditSink(Protocol):
     """Takes entries. Thread-safe, no network I/O.
 
     A sink may have two more methods, which the engine uses if they are there: ``close()``, and
-    ``async write_async(entry)``, which does the same as ``write`` and lets an event loop go on while it waits.
+    ``async write_async(entry)``, which does the same as ``write`` and lets an event loop go on while it waits. One that
+    has it and will not wait says so by an attribute ``waits`` that is false: then ``write`` is called everywhere.
     """
 
     def write(self, record: Entry) -> None:

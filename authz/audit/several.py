@@ -31,6 +31,11 @@ class SeveralSinks:
         if failures:
             raise AuditError(_told("took no record", failures)) from failures[0]
 
+    @property
+    def waits(self) -> bool:
+        """Whether any of the sinks does."""
+        return any(hasattr(sink, "write_async") and getattr(sink, "waits", True) for sink in self._sinks)
+
     async def write_async(self, record: Entry) -> None:
         """As :meth:`write`, with the sinks that know how to let an event loop go on."""
         failures: list[Exception] = []

@@ -161,6 +161,11 @@ class AuditLog(ChainFile):
             if not self._settings.unsafe_allow_unrecorded:
                 raise
 
+    @property
+    def waits(self) -> bool:
+        """Whether a writer waits for the disk; see :class:`authz.audit.base.AuditSink`."""
+        return self._settings.durability is Durability.SYNCED
+
     async def write_async(self, record: Entry) -> None:
         """As :meth:`write`; while it waits for the disk, the event loop goes on."""
         body = self._body(record)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from authz.authn.base import Principal
 from authz.call import Call
@@ -71,8 +71,7 @@ class Verdict:
     shadow: Verdict | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer to one call. ``bool(decision)`` is True only for ALLOW.
 
     Attributes:

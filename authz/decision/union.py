@@ -59,7 +59,7 @@ class UnionAuthorizer:
             return self._one(claims, call, first)
         verdicts: list[Verdict] = []
         for namespace in call.namespaces:
-            verdict = self._one(claims, replace(call, namespaces=(namespace,)), None)
+            verdict = self._one(claims, call._replace(namespaces=(namespace,)), None)
             if verdict.effect is Effect.DENY:
                 return verdict
             verdicts.append(verdict)

@@ -28,7 +28,7 @@ def test_both_write_the_same_bytes(masking: Masking | None, calls: list[tuple[st
     for method, agent, trace, allow, message in calls * 2:
         entry = record(allow=allow)
         call = Call(method, (agent, None), None, f"ipv4:{agent}:1", agent, trace, trace, message)
-        entry = replace(entry, call=call)
+        entry = entry._replace(call=call)
         assert encoder.encode(entry) == orjson.dumps(encoder.fields(entry))
 
 
@@ -43,5 +43,5 @@ def test_what_the_shadow_says_is_not_forgotten() -> None:
     encoder, entry = Encoder(), record()
     encoder.encode(entry)
     shadow = Verdict(Effect.DENY, Reason.NO_RULE)
-    shadowed = replace(entry, decision=replace(entry.decision, shadow=shadow))
+    shadowed = entry._replace(decision=entry.decision._replace(shadow=shadow))
     assert b'"shadow_decision":"deny"' in encoder.encode(shadowed)

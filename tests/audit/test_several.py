@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from authz.audit.base import Entry
 from authz.audit.record import Record
+from authz.audit.settings import Durability, LogSettings
 from authz.audit.several import SeveralSinks
+from authz.audit.writer import AuditLog
 from authz.call import Call
 from authz.decision.base import Decision, Effect
 from authz.errors import AuditError
@@ -63,6 +67,16 @@ class Waiting(RecordingSink):
 
     async def write_async(self, record: Entry) -> None:
         self.write(record)
+
+
+def test_several_sinks_wait_if_one_of_them_does(tmp_path: Path) -> None:
+    written = AuditLog(tmp_path / "written.jsonl")
+    synced = AuditLog(tmp_path / "synced.jsonl", LogSettings(durability=Durability.SYNCED))
+    with written, synced:
+        assert (written.waits, synced.waits) == (False, True)
+        assert not SeveralSinks([RecordingSink(), written]).waits
+        assert SeveralSinks([written, synced]).waits
+        assert SeveralSinks([RecordingSink(), Waiting()]).waits
 
 
 async def test_on_an_event_loop_every_sink_has_the_record_too() -> None:
