@@ -67,10 +67,9 @@ class Heard:
     remaining: list[float | None] = field(default_factory=list)
 
     def clear(self) -> None:
-        self.metadata.clear()
-        self.messages.clear()
-        self.cancelled.clear()
-        self.remaining.clear()
+        """Begin anew: a call of before, which may still be ending, is not heard any more."""
+        self.metadata, self.messages, self.remaining = [], [], []
+        self.cancelled = threading.Event()
 
 
 class Echo(grpc.GenericRpcHandler):
@@ -86,6 +85,7 @@ class Echo(grpc.GenericRpcHandler):
         async def behave(_: Any, context: Any) -> None:
             metadata = tuple(context.invocation_metadata() or ())
             asked = dict(metadata)
+            messages, cancelled = self.heard.messages, self.heard.cancelled
             self.heard.metadata.append(asked)
             self.heard.remaining.append(context.time_remaining())
             await context.send_initial_metadata((("x-initial", "first"), ("x-initial-bin", b"\x00\xff")))
@@ -106,7 +106,7 @@ class Echo(grpc.GenericRpcHandler):
                     return
                 count = 0
                 while (message := await context.read()) is not grpc.aio.EOF:
-                    self.heard.messages.append(message)
+                    messages.append(message)
                     count += 1
                     if details.method.endswith(REQUESTS):
                         continue
@@ -116,7 +116,7 @@ class Echo(grpc.GenericRpcHandler):
                 if details.method.endswith(REQUESTS):
                     await context.write(pb.Order(id=str(count)).SerializeToString())
             except asyncio.CancelledError:
-                self.heard.cancelled.set()
+                cancelled.set()
                 raise
 
         return grpc.stream_stream_rpc_method_handler(behave)
