@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import authz
+from authz.cli import main
 from authz.config.policy import PolicyMaker
 from authz.decision.shadow import ShadowAuthorizer
 from authz.engine import Policy
@@ -69,6 +70,37 @@ def test_a_shadow_that_was_broken_at_start_is_asked_when_it_is_mended(tmp_path: 
         assert decision.shadow is None
         shadow.write_text(original.replace(READS, READS.replace("*", "shop", 1)))
         eventually(lambda: ask(engine, keys).shadow is not None)
+
+
+def test_the_log_tells_which_of_the_two_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, _, policy, shadow = configured(tmp_path)
+    bundle, following = policy.parent, shadow.parent
+    old, asked = load_bundle(bundle).id, load_bundle(following).id
+    with authz.load_config(config):
+        shadow.write_text(shadow.read_text() + "# a remark\n")
+        eventually(lambda: len(events(bundle)) == 2)
+        later = load_bundle(following).id
+
+        policy.write_text(policy.read_text() + "# another remark\n")
+        eventually(lambda: len(events(bundle)) == 3)
+        new = load_bundle(bundle).id
+
+        # a shadow that is broken is asked as it was, also when the bundle in force changes meanwhile
+        shadow.write_text("p, broken\n")
+        policy.write_text(policy.read_text() + "# the last one\n")
+        eventually(lambda: len(events(bundle)) == 4)
+        last = load_bundle(bundle).id
+    fields = ("before", "policy_version", "shadow_before", "shadow_version")
+    assert [tuple(event[name] for name in fields) for event in events(bundle)] == [
+        (None, old, None, asked),
+        (old, old, asked, later),
+        (old, new, later, later),
+        (new, last, later, later),
+    ]
+    assert main(["audit", "changes", str(tmp_path / "audit.jsonl")]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    told = [f"none to {asked[:12]}", f"{asked[:12]} to {later[:12]}", f"  {later[:12]}  ", f"  {later[:12]}  "]
+    assert all(words in line for words, line in zip(told, shown[1:], strict=True)), shown
 
 
 @pytest.mark.parametrize("slow", ["bundle", "shadow"])
