@@ -1,9 +1,9 @@
 """Alternative: the interceptors that a careful user builds today of what PyPI offers, with the same answers as authz.
 
-No package there has the whole. What authenticates gRPC calls in Python takes one company's own tokens, or serves
-asyncio alone; whole authorizers are servers that each call is sent to. So this is put together: grpc-interceptor's base
-classes, PyJWT's ``decode`` with issuer, audience, algorithms and required claims, pycasbin's enforcer about the very
-files of the default bundle, and one line of a ``logging.FileHandler`` for each call, written before it is answered.
+No package there has the whole for both servers: what authenticates gRPC calls in Python takes one company's own tokens,
+and the toolkits of interceptors leave it to their user. So this is put together: grpc-interceptor's base classes,
+PyJWT's ``decode`` with issuer, audience, algorithms and required claims, pycasbin's enforcer about the files of the
+default bundle, and one line of a ``logging.FileHandler`` for each call, written before it is answered.
 
 It does less than authz: one issuer, keys read once, unary requests alone (in a stream it finds no namespace, and
 refuses), no certificate, no reload, no rule in its record, and no proof that the log is whole.
