@@ -28,10 +28,17 @@ _PROBLEMS_LIMIT: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A revision with the authorizer made from it: what is swapped as one when the policy changes."""
+    """A revision with the authorizer made from it: what is swapped as one when the policy changes.
+
+    Attributes:
+        revision: the bundle in force.
+        authorizer: decides by it.
+        shadow: SHA-256 (hex) of the bundle that is asked beside it without effect; None: there is none.
+    """
 
     revision: Revision
     authorizer: Authorizer
+    shadow: str | None = None
 
 
 class Authentication(Protocol):
@@ -140,9 +147,9 @@ class Engine:
 
     def adopt(self, policy: Policy) -> None:
         """Put ``policy`` in force for the calls that begin from now on. One under way ends on the one it began with."""
-        before = self._policy.revision.id
+        before = self._policy
         self._policy = policy
-        self.record(policy_loaded(policy.revision, before))
+        self.record(policy_loaded(policy.revision, before.revision.id, policy.shadow, before.shadow))
 
     def run_beside(self, part: Beside) -> None:
         """Start ``part``, such as a watcher of the policy's files, and stop it when the engine is closed."""
@@ -350,8 +357,13 @@ class Engine:
         self.close()
 
 
-def policy_loaded(revision: Revision, before: str | None = None) -> Event:
-    """The event that ``revision`` is in force, after ``before`` (hex; None: it is the first)."""
+def policy_loaded(
+    revision: Revision, before: str | None = None, shadow: str | None = None, shadow_before: str | None = None
+) -> Event:
+    """The event that ``revision`` is in force, after ``before`` (hex; None: it is the first).
+
+    It names the shadow bundle's revisions too, now and before, if there is or was one that is asked.
+    """
     details = {
         "policy_version": revision.id,
         "before": before,
@@ -359,6 +371,8 @@ def policy_loaded(revision: Revision, before: str | None = None) -> Event:
         "lines": len(revision.lines),
         "warnings": [str(problem) for problem in revision.warnings],
     }
+    if shadow or shadow_before:
+        details |= {"shadow_version": shadow, "shadow_before": shadow_before}
     return Event(EventName.POLICY_LOADED, details, bundle=revision.path)
 
 

@@ -1,28 +1,29 @@
 """What the interceptor costs a server: throughput and CPU beside an interceptor that does nothing, in one run.
 
-Three servers for each kind (`grpc.server`, `grpc.aio.server`), each in a process of its own: bare, with an interceptor
-that does nothing, and with authz (a known token, the default bundle, a `written` audit record for each call). The same
-client process calls them by turns with 32 callers at once, in short rounds, so that a change of the machine's mood
-meets all of them. CPU is the server process's own, user and system, divided by its calls.
+Several servers for each kind (`grpc.server`, `grpc.aio.server`), each in a process of its own: bare; with an
+interceptor that does nothing; with authz (a known token, the default bundle, a `written` audit record for each call),
+without and with its `telemetry`; and with the best that can be put together of PyPI's packages (grpc-interceptor,
+PyJWT's decode for each call, pycasbin about the same bundle, a line by `logging.FileHandler` for each call), without
+and with an `lru_cache` in front of the decode and of the decision. All of them refuse the same calls, which is tried
+first. The same client process calls them by turns with 32 callers at once, in short rounds, so that a change of the
+machine's mood meets all of them. CPU is the server process's own, user and system, divided by its calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import importlib.util
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent import futures
-from contextlib import ExitStack, contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import grpc
 
+from benchmarks.serving import VARIANTS, server_process
 from benchmarks.table import machine, write
 from examples.orders import orders_pb2 as pb
 from examples.orders import orders_pb2_grpc as rpc
@@ -31,77 +32,6 @@ from examples.orders.server import CONFIG
 
 CALLERS = 32
 BODY = "x" * 200
-VARIANTS = ("bare", "no-op", "authz")
-
-
-class _Echo(rpc.OrdersServicer):
-    def GetOrder(self, request: pb.GetOrderRequest, context: Any) -> pb.Order:
-        return pb.Order(namespace=request.namespace, item=request.id)
-
-
-class _AsyncEcho(rpc.OrdersServicer):
-    async def GetOrder(self, request: pb.GetOrderRequest, context: Any) -> pb.Order:
-        return pb.Order(namespace=request.namespace, item=request.id)
-
-
-class _NoOp(grpc.ServerInterceptor):
-    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        return continuation(handler_call_details)
-
-
-class _AsyncNoOp(grpc.aio.ServerInterceptor):
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        return await continuation(handler_call_details)
-
-
-def _serve(kind: str, variant: str, config: Path, pipe: Connection) -> None:
-    import authz
-
-    with ExitStack() as stack:
-        interceptors: list[Any] = []
-        if variant == "no-op":
-            interceptors = [_NoOp() if kind == "sync" else _AsyncNoOp()]
-        if variant == "authz":
-            engine = stack.enter_context(authz.load_config(config))
-            adapter = authz.adapters.grpc if kind == "sync" else authz.adapters.grpc_aio
-            interceptors = [adapter.AuthorizationInterceptor(engine)]
-        if kind == "sync":
-            server = grpc.server(futures.ThreadPoolExecutor(CALLERS), interceptors=interceptors)
-            rpc.add_OrdersServicer_to_server(_Echo(), server)
-            port = server.add_insecure_port("127.0.0.1:0")
-            server.start()
-            pipe.send(port)
-            pipe.recv()
-            server.stop(0).wait()
-        else:
-            asyncio.run(_serve_async(interceptors, pipe))
-
-
-async def _serve_async(interceptors: list[Any], pipe: Connection) -> None:
-    server = grpc.aio.server(interceptors=interceptors)
-    rpc.add_OrdersServicer_to_server(_AsyncEcho(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    pipe.send(port)
-    await asyncio.to_thread(pipe.recv)
-    await server.stop(0)
-
-
-@contextmanager
-def server_process(kind: str, variant: str, config: Path) -> Iterator[tuple[int, int]]:
-    """A server process: its pid and its port."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(kind, variant, config, there))
-    process.start()
-    try:
-        if not here.poll(30):
-            raise RuntimeError(f"the {kind} {variant} server did not start")
-        assert process.pid is not None
-        yield process.pid, here.recv()
-        here.send("stop")
-        process.join(10)
-    finally:
-        process.kill()
 
 
 def _cpu(pid: int) -> float:
@@ -130,6 +60,20 @@ async def _round(port: int, metadata: list[tuple[str, str]], seconds: float) -> 
     return len(latencies), latencies
 
 
+async def _refused(port: int, metadata: list[tuple[str, str]]) -> list[str]:
+    """The codes of what must be refused: no token, two, a damaged one, and another tenant's order."""
+    ((key, token),) = metadata
+    tries = [([], "acme"), (metadata * 2, "acme"), ([(key, token[:-8])], "acme"), (metadata, "globex")]
+    codes = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for shown, namespace in tries:
+            code = (
+                await rpc.OrdersStub(channel).GetOrder(pb.GetOrderRequest(namespace=namespace), metadata=shown).code()
+            )
+            codes.append(code.name)
+    return codes
+
+
 def run(*, quick: bool = False) -> None:
     """Measure, print, and write benchmarks/results/interceptor.md."""
     rounds, seconds = (2, 1.0) if quick else (10, 2.0)
@@ -144,13 +88,18 @@ def run(*, quick: bool = False) -> None:
 def _measure(kind: str, folder: Path, rounds: int, seconds: float) -> list[list[str]]:
     config, minter = _configure(folder / kind)
     metadata = [("authorization", f"Bearer {minter()}")]
-    calls: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    cpu: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    latencies: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    variants = [each for each in VARIANTS if _is_installed(each)]
+    calls: dict[str, list[float]] = {variant: [] for variant in variants}
+    cpu: dict[str, list[float]] = {variant: [] for variant in variants}
+    latencies: dict[str, list[float]] = {variant: [] for variant in variants}
     with ExitStack() as stack:
-        servers = {variant: stack.enter_context(server_process(kind, variant, config)) for variant in VARIANTS}
+        servers = {each: stack.enter_context(server_process(kind, each, CALLERS, config)) for each in variants}
+        for variant in variants[2:]:
+            codes = asyncio.run(_refused(servers[variant][1], metadata))
+            if codes != ["UNAUTHENTICATED"] * 3 + ["PERMISSION_DENIED"]:
+                raise AssertionError(f"the {kind} server with {variant} answered {codes}")
         for number in range(rounds + 1):
-            for variant in VARIANTS if number % 2 else reversed(VARIANTS):
+            for variant in variants if number % 2 else reversed(variants):
                 pid, port = servers[variant]
                 before = _cpu(pid)
                 done, times = asyncio.run(_round(port, metadata, seconds))
@@ -160,7 +109,7 @@ def _measure(kind: str, folder: Path, rounds: int, seconds: float) -> list[list[
                     latencies[variant] += times
     rows = []
     noop = statistics.median(calls["no-op"]), statistics.median(cpu["no-op"])
-    for variant in VARIANTS:
+    for variant in variants:
         throughput, burned = statistics.median(calls[variant]), statistics.median(cpu[variant])
         ordered = sorted(latencies[variant])
         rows.append(
@@ -176,6 +125,13 @@ def _measure(kind: str, folder: Path, rounds: int, seconds: float) -> list[list[
             ]
         )
     return rows
+
+
+def _is_installed(variant: str) -> bool:
+    if not variant.startswith("PyPI") or importlib.util.find_spec("grpc_interceptor") is not None:
+        return True
+    print(f"   grpc-interceptor is not installed, and {variant} left out (pip install '.[bench]')")
+    return False
 
 
 def _configure(folder: Path) -> tuple[Path, Callable[[], str]]:

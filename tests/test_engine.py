@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,27 @@ def test_a_call_is_decided_by_the_policy_that_it_was_read_by() -> None:
     ]
     assert subject.check(CALL, (), began_with)
     assert not subject.check(CALL)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (None, None, {}),
+        (None, "one", {"shadow_version": "one", "shadow_before": None}),
+        ("one", "two", {"shadow_version": "two", "shadow_before": "one"}),
+        ("one", "one", {"shadow_version": "one", "shadow_before": "one"}),
+        ("one", None, {"shadow_version": None, "shadow_before": "one"}),
+    ],
+)
+def test_a_change_of_the_shadow_is_recorded_as_one(
+    before: str | None, now: str | None, told: dict[str, str | None]
+) -> None:
+    rooms = Rooms()
+    subject = Engine(rooms, rooms, replace(policy(rooms), shadow=before), rooms)
+    subject.adopt(replace(policy(rooms), shadow=now))
+    (event,) = rooms.events
+    assert event.details["before"] == event.details["policy_version"]
+    assert {name: value for name, value in event.details.items() if name.startswith("shadow")} == told
 
 
 def test_the_engine_starts_and_closes_what_runs_beside_it() -> None:

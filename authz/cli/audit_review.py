@@ -210,10 +210,12 @@ def _changes(options: argparse.Namespace) -> int:
         _out(options, [], found, "")
         return Exit.OK
     rows = [
-        [c.time, c.event, (c.before or "")[:12], (c.after or "")[:12], c.allowed, c.refused, "; ".join(c.problems)]
+        [c.time, c.event, (c.before or "")[:12], (c.after or "")[:12], c.shadows, c.allowed, c.refused,
+         "; ".join(c.problems)]
         for c in found
-    ]
-    print(table(["time", "event", "before", "after", "allowed", "refused", "problems"], rows, "no policy in this log"))
+    ]  # fmt: skip
+    columns = ["time", "event", "before", "after", "shadow", "allowed", "refused", "problems"]
+    print(table(columns, rows, "no policy in this log"))
     for change in found:
         for turn in change.turned:
             where = f"{cell(turn.method)} in {cell(turn.namespace or '@cluster')}"

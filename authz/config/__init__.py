@@ -51,6 +51,6 @@ def load_config(path: str | PathLike[str]) -> Engine:
     if telemetry is not None:
         telemetry.watch(engine, authentication, mapper)
     engine.record(Event(EventName.CONFIG, {"file": str(path), "sha256": sha256(Path(path).read_bytes()).hexdigest()}))
-    engine.record(policy_loaded(in_force.revision))
+    engine.record(policy_loaded(in_force.revision, shadow=in_force.shadow))
     maker.follow(engine)
     return engine

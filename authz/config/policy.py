@@ -52,6 +52,7 @@ class PolicyMaker:
         self._plugins = tuple(plugins)
         self._ignore_rules = ignore_rules
         self._signers = tuple(signers)
+        self._asked: Revision | None = None
 
     def load(self) -> Policy:
         """Read the bundle, and make a policy of it.
@@ -62,7 +63,7 @@ class PolicyMaker:
         return self.make(load_bundle(self.bundle))
 
     def make(self, revision: Revision) -> Policy:
-        """The policy of a ``revision`` of the bundle, beside the shadow as it is now.
+        """The policy of a ``revision`` of the bundle, beside the shadow as it is now, or as it last could be used.
 
         Raises:
             PolicyError: the revision cannot be evaluated, or is not signed though it must be.
@@ -71,32 +72,39 @@ class PolicyMaker:
             verify_signature(revision, self._signers)
         rules = authorizer_for(revision)
         authorizer = self._with_plugins(rules, revision)
-        if self.shadow is None:
-            return Policy(revision, authorizer)
-        return Policy(revision, self._shadowed(authorizer, self.shadow, slow=bool(_slow(rules))))
+        shadowed = self._shadowed(authorizer, slow=bool(_slow(rules)))
+        return Policy(revision, authorizer) if shadowed is None else Policy(revision, shadowed, shadowed.revision)
 
     def _with_plugins(self, rules: Authorizer, revision: Revision) -> Authorizer:
         if not self._plugins:
             return rules
         return UnionAuthorizer(rules, self._plugins, revision.id, ignore_rules=self._ignore_rules)
 
-    def _shadowed(self, first: Authorizer, folder: Path, *, slow: bool) -> Authorizer:
-        """``first`` beside the shadow in ``folder``, or alone if that cannot be used: it is only a shadow."""
+    def _shadowed(self, first: Authorizer, *, slow: bool) -> ShadowAuthorizer | None:
+        """``first`` with the shadow beside it; None if there is none that can be asked: it is only a shadow."""
+        if self.shadow is None:
+            return None
         try:
-            revision = load_bundle(folder)
-            rules = authorizer_for(revision)
+            asked = load_bundle(self.shadow)
+            rules = authorizer_for(asked)
         except PolicyError as exc:
-            _log.warning("the shadow policy is not asked, its bundle is refused:\n%s", exc)
-            return first
+            if self._asked is None:
+                _log.warning("the shadow policy is not asked, its bundle is refused:\n%s", exc)
+                return None
+            # its watcher will say nothing if the files come back to what they were
+            _log.warning("the shadow policy stays as it was, its bundle is refused:\n%s", exc)
+            asked = self._asked
+            rules = authorizer_for(asked)
         except Exception:
-            _log.exception("the shadow policy in %s is not asked", folder)
-            return first
+            _log.exception("the shadow policy in %s is not asked", self.shadow)
+            return None
+        self._asked = asked
         why = _slow(rules)
         if why and not slow:
             # asking it would make every call wait, which is an effect
             _log.warning("the shadow policy is not asked, it would slow calls down: %s", why)
-            return first
-        return ShadowAuthorizer(first, self._with_plugins(rules, revision), revision.id)
+            return None
+        return ShadowAuthorizer(first, self._with_plugins(rules, asked), asked.id)
 
     def follow(self, engine: Engine) -> None:
         """Put each change of the bundle's files, and of the shadow's, in force in ``engine``, until that is closed.
@@ -122,8 +130,7 @@ class PolicyMaker:
         source = DirectorySource(self.bundle)
         engine.run_beside(Watcher(source, engine.policy.revision.id, adopt, engine.reject))
         if self.shadow is not None:
-            asked = engine.policy.authorizer
-            known = asked.revision if isinstance(asked, ShadowAuthorizer) else None
+            known = engine.policy.shadow
             engine.run_beside(Watcher(DirectorySource(self.shadow), known, adopt_shadow, lambda _: None))
 
 

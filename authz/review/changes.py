@@ -24,12 +24,13 @@ class Turned:
 
 @dataclass(slots=True)
 class Change:
-    """One policy that came into force, or was refused.
+    """One policy that came into force, or was refused; or a change of its shadow alone: then before and after are one.
 
     Attributes:
         time, writer: when, and in which process's log.
         event: ``policy.loaded`` or ``policy.rejected``.
         before, after: revisions; None: not known.
+        shadow_before, shadow: revisions of the shadow that was asked beside them; None: there was none.
         problems: why it was refused.
         allowed, refused: decisions by the revision, as far as the log goes.
         turned: what the log shows decided otherwise by the revision before: at most 20, those asked most often first.
@@ -44,12 +45,21 @@ class Change:
     allowed: int = 0
     refused: int = 0
     turned: list[Turned] = field(default_factory=list)
+    shadow_before: str | None = None
+    shadow: str | None = None
+
+    @property
+    def shadows(self) -> str:
+        """The shadow in a few characters: its revision, or which one came after which; empty: none was asked."""
+        if self.shadow == self.shadow_before:
+            return (self.shadow or "")[:12]
+        return f"{(self.shadow_before or 'none')[:12]} to {(self.shadow or 'none')[:12]}"
 
 
 def changes(logs: Logs) -> list[Change]:
     """Every change of policy, oldest first."""
     rows = logs.ask(
-        'SELECT time, writer, event, "before", policy_version, problems FROM records '
+        'SELECT time, writer, event, "before", policy_version, problems, shadow_before, shadow_version FROM records '
         "WHERE event IN ('policy.loaded', 'policy.rejected') ORDER BY time, writer, seq"
     )
     counts = {
@@ -66,7 +76,8 @@ def changes(logs: Logs) -> list[Change]:
         after = row["policy_version"] if loaded else None
         before = row["before"] or last.get(row["writer"]) if loaded else row["policy_version"]
         change = Change(
-            row["time"], row["writer"], row["event"], before, after, tuple(row["problems"] or ())
+            row["time"], row["writer"], row["event"], before, after, tuple(row["problems"] or ()),
+            shadow_before=row["shadow_before"], shadow=row["shadow_version"],
         )  # fmt: skip
         if loaded:
             change.allowed, change.refused = counts.get(after, (0, 0))

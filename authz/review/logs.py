@@ -24,6 +24,7 @@ COLUMNS: Final = {
     "span_id": "VARCHAR", "grpc_code": "VARCHAR", "eval_us": "BIGINT", "redacted": "VARCHAR[]", "truncated": "BOOLEAN",
     "before": "VARCHAR", "bundle": "VARCHAR", "problems": "VARCHAR[]", "count": "BIGINT", "from": "BIGINT",
     "to": "BIGINT", "cause": "VARCHAR", "host": "VARCHAR", "let_through": "BOOLEAN",
+    "shadow_version": "VARCHAR", "shadow_before": "VARCHAR",
 }  # fmt: skip
 """The fields of records and events, flat, and their types in DuckDB."""
 _OBJECT_LIMIT: Final = 16 * 1024 * 1024

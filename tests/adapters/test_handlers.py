@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent import futures
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,24 @@ def test_a_handlers_own_thread_has_no_caller(asking: Asking) -> None:
     server = asking.server
     assert server.call(UNARY, "acme", metadata=server.token(permissions=["acme:read"]))[1] == ["done"]
     assert seen == ["nobody"]
+
+
+@pytest.mark.parametrize("method", [UNARY, RESPONSES, REQUESTS, BOTH])
+def test_a_thread_of_the_pool_forgets_its_last_caller(method: str, tmp_path: Path) -> None:
+    config, keys = configure(tmp_path)
+    ran = Ran()
+    with authz.load_config(config) as engine, futures.ThreadPoolExecutor(1) as pool:
+        interceptor = authz.adapters.grpc.AuthorizationInterceptor(engine)
+        server = grpc.server(pool, generic(sync_behaviours(ran)), interceptors=[interceptor])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            called = Server(port, ran, keys, tmp_path, engine)
+            assert called.call(method, "acme", metadata=called.token(permissions=["acme:write"]))[0] == "OK"
+            assert ran
+            assert isinstance(pool.submit(authz.current).exception(10), LookupError)
+        finally:
+            server.stop(None).wait()
 
 
 def test_the_reason_is_shown_only_where_the_operator_says_so(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ TABLE = [
     Row("a prefix as namespace", _token(permissions=["system:admin"]), ("acme*",), "namespace_malformed"),
     Row("the cluster as namespace", _token(permissions=["system:admin"]), ("@cluster",), "namespace_malformed"),
     Row("a line break in a namespace", _token(permissions=["system:admin"]), ("acme\n",), "namespace_malformed"),
+    Row("a subject that reads like a role", _token(sub="role:admin"), ("acme",), "no_rule"),
     Row("a suspended user", _token(sub="mallory", permissions=["acme:admin"]), ("acme",), "denied_by_rule"),
     Row("an expired token", _token(iat=1000, exp=2000), ("acme",), "token_expired"),
     Row("a token for another API", _token(aud="payments"), ("acme",), "token_audience_wrong"),

@@ -118,10 +118,12 @@ FORMS = {
 
 
 @contextmanager
-def serving(form: str, folder: Path, *, recheck: str) -> Iterator[tuple[Server, Waiting]]:
+def serving(form: str, folder: Path, *, recheck: str, authn: str = "") -> Iterator[tuple[Server, Waiting]]:
     serve, behaviours = FORMS[form]
     config, keys = configure(folder)
-    text = config.read_text().replace("  # a caller who shows nothing", "  leeway: 0s\n  # a caller who shows nothing")
+    text = config.read_text().replace(
+        "  # a caller who shows nothing", f"  leeway: 0s\n{authn}  # a caller who shows nothing"
+    )
     config.write_text(f"{text}\nenforcement: {{recheck: {recheck}, interval: 50ms}}\n")
     waiting = Waiting()
     with authz.load_config(config) as engine:
@@ -200,6 +202,20 @@ def test_an_idle_call_ends_when_a_new_policy_takes_the_right_back(form: str, met
         code, trailers = idle.ended()
         assert code == "PERMISSION_DENIED"
         assert (server.records[-1]["reason"], server.records[-1]["id"]) == ("no_rule", trailers["x-audit-id"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_idle_call_ends_when_its_caller_is_revoked(form: str, tmp_path: Path) -> None:
+    revoked = tmp_path / "revoked.txt"
+    revoked.touch()
+    with serving(form, tmp_path, recheck="at_once", authn="  revocations: revoked.txt\n") as (server, waiting):
+        idle = IdleCall(server, RESPONSES, server.token(sub="walt", permissions=["acme:write"]))
+        assert waiting.reached.wait(5)
+        revoked.write_text("subject staff walt\n")
+        code, trailers = idle.ended()
+        assert code == "UNAUTHENTICATED"
+        record = server.records[-1]
+        assert (record["reason"], record["id"]) == ("credential_revoked", trailers["x-audit-id"])
 
 
 def without_rights(folder: Path) -> Policy:

@@ -272,7 +272,8 @@ def test_a_policy_is_made_again_with_its_plugins_and_its_shadow(tmp_path: Path) 
     write_bundle(tmp_path / "second", "p, role:reader, *, *, nonsense, allow\n")
     again = maker.make(first.revision)
     assert isinstance(first.authorizer, ShadowAuthorizer)
-    assert not isinstance(again.authorizer, ShadowAuthorizer)
+    assert isinstance(again.authorizer, ShadowAuthorizer)
+    assert again.shadow == again.authorizer.revision == first.authorizer.revision
     write_bundle(tmp_path / "first", "p, role:reader, *, *, nonsense, allow\n")
     with pytest.raises(PolicyError):
         maker.load()

@@ -23,7 +23,7 @@ from authz.audit.verify import verify
 from authz.audit.writer import AuditLog
 from authz.errors import AuditError
 from authz.review.anomalies import anomalies
-from authz.review.changes import changes
+from authz.review.changes import Change, changes
 from authz.review.compact import compact
 from authz.review.denied import denied
 from authz.review.export import export, write_csv
@@ -67,6 +67,21 @@ def test_a_change_of_policy_comes_with_what_it_turned(logs: Logs) -> None:
     assert (first.before, bad.before, good.after) == (None, first.after, first.after)
     assert [(t.sub, t.before, t.after) for t in bad.turned] == [("user:staff:otto", "no_opinion", "allow")]
     assert [(t.sub, t.before, t.after) for t in good.turned] == [("user:staff:otto", "allow", "no_opinion")]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (None, None, ""),
+        (None, "a" * 64, "none to aaaaaaaaaaaa"),
+        ("a" * 64, "a" * 64, "aaaaaaaaaaaa"),
+        ("a" * 64, "b" * 64, "aaaaaaaaaaaa to bbbbbbbbbbbb"),
+        ("a" * 64, None, "aaaaaaaaaaaa to none"),
+    ],
+)
+def test_a_change_tells_what_became_of_the_shadow(before: str | None, now: str | None, told: str) -> None:
+    made = Change(datetime(2026, 11, 20, tzinfo=UTC), "w", "policy.loaded", "r", "r", shadow_before=before, shadow=now)
+    assert made.shadows == told
 
 
 def test_a_replay_finds_every_flip(incident: Path, logs: Logs) -> None:
