@@ -63,6 +63,9 @@ class Lane:
         Raises:
             AuditError: another process has it, or it cannot be made.
         """
+        if path.exists() and not path.is_file():
+            # a write to a pipe could wait for ever for a reader in this very process
+            raise AuditError(f"the audit log {path} cannot be used: it is no regular file")
         lock_path = path.parent / f".{path.name}.lock"
         try:
             lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

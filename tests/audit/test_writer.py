@@ -126,6 +126,17 @@ def test_writing_after_the_end_is_an_error(path: Path) -> None:
         log.write(record())
 
 
+@pytest.mark.parametrize("what", ["pipe", "folder", "device"])
+def test_only_a_regular_file_can_be_a_log(tmp_path: Path, what: str) -> None:
+    path = Path("/dev/null") if what == "device" else tmp_path / what
+    if what == "pipe":
+        os.mkfifo(path)
+    if what == "folder":
+        path.mkdir()
+    with pytest.raises(AuditError, match="no regular file"):
+        AuditLog(path)
+
+
 def test_what_was_lost_is_told_before_the_next_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60)) as log:
         with monkeypatch.context() as patch:
@@ -458,9 +469,7 @@ def test_an_anchor_is_given_each_checkpoint_and_its_failure_hurts_nobody(path: P
 
 def test_the_method_of_a_call_that_is_no_text_leaves_a_line(path: Path) -> None:
     with AuditLog(path) as log:
-        odd = record()
-        object.__setattr__(odd, "call", Call(METHOD, (b"acme",)))  # type: ignore[arg-type]
-        log.write(odd)
+        log.write(record()._replace(call=Call(METHOD, (b"acme",))))  # type: ignore[arg-type]
     assert lines(path)[2]["redacted"] == ["*"]
 
 
