@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -40,8 +39,7 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(64):016x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What happened, before a sink gives it a place in its log.
 
     Attributes:
