@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import platform
@@ -11,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -84,7 +83,7 @@ class ChainFile:
             repaired = {
                 "cause": "the last line is torn",
                 "torn_bytes": len(tail.torn),
-                "torn_sha256": hashlib.sha256(tail.torn).hexdigest(),
+                "torn_sha256": sha256(tail.torn).hexdigest(),
                 "moved_to": aside.name,
             }
         elif not tail.closed:
@@ -114,9 +113,9 @@ class ChainFile:
 
     def _take_up(self, link: Link) -> None:
         self.writer = link.writer
-        self._head = b'{"v":%d,"writer":"%s","seq":' % (VERSION, link.writer.encode())
+        self._head = f'{{"v":{VERSION},"writer":"{link.writer}","seq":'
         self._seq = link.seq
-        self._hash = link.hash.encode()
+        self._hash = link.hash
 
     def _put(self, bodies: list[bytes], first: int = 0) -> None:
         """Append lines with one system call, all or none of them."""
@@ -124,18 +123,15 @@ class ChainFile:
         lines: list[bytes] = []
         for body in bodies:
             seq += 1
-            line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, link, body[1:])
-            link = hashlib.sha256(line).hexdigest().encode()
+            line = self._line(seq, link, body)
+            link = sha256(line).hexdigest()
             lines.append(line)
-        self._write_lines(b"".join(lines), lines, seq, link)
+        self._write_lines(b"".join(lines), seq, link, len(lines))
 
-    def _put_one(self, body: bytes) -> None:
-        """As :meth:`_put`, for the one line of a call."""
-        seq = self._seq + 1
-        line = b'%s%d,"prev":"%s",%s\n' % (self._head, seq, self._hash, body[1:])
-        self._write_lines(line, (line,), seq, hashlib.sha256(line).hexdigest().encode())
+    def _line(self, seq: int, link: str, body: bytes) -> bytes:
+        return f'{self._head}{seq},"prev":"{link}",{body[1:].decode()}\n'.encode()
 
-    def _write_lines(self, data: bytes, lines: Sequence[bytes], seq: int, link: bytes) -> None:
+    def _write_lines(self, data: bytes, seq: int, link: str, count: int = 1) -> None:
         # should an interrupt come between, the file says what is true
         self._doubtful = True
         try:
@@ -149,12 +145,13 @@ class ChainFile:
         self._size += len(data)
         if not self._unsealed:
             self._unsealed_since = time.monotonic()
-        self._unsealed += len(lines)
+        self._unsealed += count
         self._ticket += 1
         self._doubtful = False
         if self._ticket == self._synced + 1:
             self._wake.set()
         if self._mirrors:
+            lines = data.splitlines(keepends=True)
             for mirror in self._mirrors:
                 for line in lines:
                     mirror.offer(line)
@@ -196,12 +193,12 @@ class ChainFile:
             details["omitted"] = self._settings.selection.take_omitted()
         if final:
             details["final"] = True
-        link = Link(self.writer, self._seq, self._hash.decode())
+        link = Link(self.writer, self._seq, self._hash)
         body = checkpoint(link, self._settings.key, details)
         self._put([body])
         self._unsealed = 0
         if self._settings.anchors:
-            self._anchored.append(b'%s%d,"prev":"%s",%s\n' % (self._head, link.seq + 1, link.hash.encode(), body[1:]))
+            self._anchored.append(self._line(link.seq + 1, link.hash, body))
             self._wake.set()
 
     def _watch(self) -> None:

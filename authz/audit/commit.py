@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -33,8 +34,9 @@ class GroupCommit:
         self._syncing = False
         # a kernel that could not write pages forgets them: a later sync that succeeds says nothing of them
         self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_REMEMBERED)
-        self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiters: _Waiters | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._closed = False
 
     def wait(self, ticket: int) -> None:
         """Return when append number ``ticket`` is on the disk.
@@ -42,6 +44,42 @@ class GroupCommit:
         Raises:
             AuditError: it may not be: the sync failed.
         """
+        self.reach(ticket)
+        self._check(ticket)
+
+    async def wait_async(self, ticket: int) -> None:
+        """As :meth:`wait`, without holding up the event loop."""
+        if self._done < ticket:
+            loop = asyncio.get_running_loop()
+            waiters = self._waiters
+            # a second loop at the same time has waiters of its own, and shares no sync with the first
+            if waiters is None or waiters.loop is not loop:
+                waiters = self._waiters = _Waiters(self, loop)
+            await waiters.add(ticket)
+        self._check(ticket)
+
+    def close(self) -> None:
+        """Stop the thread, when what it was given is done."""
+        with self._changed:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown()
+
+    def beside(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which waits for the disk, on the thread; at once where there can be none any more."""
+        with self._changed:
+            if not self._closed:
+                if self._thread is None:
+                    self._thread = ThreadPoolExecutor(1, "authz-audit-commit")
+                # the process may be ending, or may have no room for a thread
+                with contextlib.suppress(RuntimeError):
+                    self._thread.submit(work)
+                    return
+        work()
+
+    def reach(self, ticket: int) -> None:
+        """Sync, or wait for who does, until append number ``ticket`` is settled, for better or worse."""
         changed = self._changed
         with changed:
             while self._done < ticket:
@@ -49,33 +87,15 @@ class GroupCommit:
                     changed.wait()
                     continue
                 self._syncing = True
+                done = 0
                 changed.release()
                 try:
                     done = self._once()
                 finally:
                     changed.acquire()
-                    self._finish(done)
-        self._check(ticket)
-
-    async def wait_async(self, ticket: int) -> None:
-        """As :meth:`wait`, without holding up the event loop."""
-        if self._done < ticket:
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-            with self._changed:
-                self._waiting.append((ticket, loop, future))
-                if len(self._waiting) == 1:
-                    if self._thread is None:
-                        self._thread = ThreadPoolExecutor(1, "authz-audit-commit")
-                    self._thread.submit(self._drain)
-            await future
-        self._check(ticket)
-
-    def close(self) -> None:
-        """Stop the thread, when nobody waits any more."""
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
+                    self._syncing = False
+                    self._done = max(self._done, done)
+                    changed.notify_all()
 
     def _once(self) -> int:
         """Sync; how many appends are settled then, for better or worse."""
@@ -86,41 +106,58 @@ class GroupCommit:
             self._lost.append((self._done, last))
             return last
 
-    def _finish(self, done: int) -> None:
-        self._syncing = False
-        self._done = max(self._done, done)
-        self._changed.notify_all()
-
     def _check(self, ticket: int) -> None:
         if self._lost and any(after < ticket <= last for after, last in self._lost):
             raise AuditError("the audit log cannot be synced: the record may not be on the disk")
 
-    def _drain(self) -> None:
-        """On the thread: sync until no coroutine waits."""
-        while True:
-            with self._changed:
-                while self._syncing:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                self._syncing = True
-            done = self._once()
-            with self._changed:
-                self._finish(done)
-                ready = [each for each in self._waiting if each[0] <= self._done]
-                self._waiting = [each for each in self._waiting if each[0] > self._done]
-                empty = not self._waiting
-            loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-            for _, loop, future in ready:
-                loops.setdefault(loop, []).append(future)
-            for loop, futures in loops.items():
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(_resolve, futures)
-            if empty:
-                return
 
+class _Waiters:
+    """The coroutines of one event loop that wait. Used on that loop alone.
 
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
+    A sync begins when everybody who could run has run, and has appended what there was to append: many small syncs
+    would cost the loop more than they save anybody.
+    """
+
+    def __init__(self, commit: GroupCommit, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._commit = commit
+        self._waiting: list[asyncio.Future[None]] = []
+        self._ticket = 0
+        self._busy = False
+
+    def add(self, ticket: int) -> asyncio.Future[None]:
+        """What is done when append number ``ticket`` is settled."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._waiting.append(future)
+        self._ticket = max(self._ticket, ticket)
+        if not self._busy:
+            self._busy = True
+            self.loop.call_soon(self._begin)
+        return future
+
+    def _begin(self) -> None:
+        batch, self._waiting, ticket = self._waiting, [], self._ticket
+        self._commit.beside(lambda: self._settle(batch, ticket))
+
+    def _settle(self, batch: list[asyncio.Future[None]], ticket: int) -> None:
+        """On the thread."""
+        failure: BaseException | None = None
+        try:
+            self._commit.reach(ticket)
+        except BaseException as exc:
+            failure = exc
+        # a loop that has ended has nobody who waits
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._end, batch, failure)
+
+    def _end(self, batch: list[asyncio.Future[None]], failure: BaseException | None) -> None:
+        for future in batch:
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(failure)
+        self._busy = bool(self._waiting)
+        if self._busy:
+            self.loop.call_soon(self._begin)

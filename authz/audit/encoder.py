@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import unhexlify
 from typing import Final
 
 import orjson
@@ -11,6 +12,7 @@ from authz.audit.printable import utc
 from authz.audit.record import Record
 
 _REMEMBERED: Final = 4096
+_OWN_LIMIT: Final = 128
 _OWN: Final = ("event", "id", "time", "trace_id", "span_id", "eval_us")
 """The fields that each record has for itself; the others depend on who asks what, and on the answer."""
 
@@ -38,23 +40,27 @@ class Encoder:
             self._masking.apply(fields, principal.prefix if principal else "")
         return fields
 
-    def encode(self, record: Record) -> bytes:
-        """The JSON object for ``record``: the same bytes as its masked fields give.
+    def encode(self, record: Record) -> str:
+        """The JSON object for ``record``, without its braces: the same text as its masked fields give.
 
         Raises:
             Exception: the record is not what its types say.
         """
-        decision, call = record.decision, record.call
+        decision, call, time_ns, elapsed_ns, access = record
         audit_id, trace, span = decision.audit_id, call.trace_id, call.span_id
-        # what a stranger wrote is remembered if it is short, and put between quotes as it is if it needs no escape
         own = audit_id + trace + span
-        if not (own.isalnum() and own.isascii() and self._remembers) or decision.shadow is not None or len(own) > 128:
-            return orjson.dumps(self.fields(record))
-        held = (decision.principal, decision.claims, decision.rule)
+        try:
+            # what a stranger wrote is put between quotes as it is if it needs no escape: hex digits do not
+            unhexlify(own)
+        except ValueError:
+            return self._slowly(record)
+        if decision.shadow is not None or not self._remembers or len(own) > _OWN_LIMIT:
+            return self._slowly(record)
+        principal, claims, rule = decision.principal, decision.claims, decision.rule
         key = (
-            id(held[0]),
-            id(held[1]),
-            id(held[2]),
+            id(principal),
+            id(claims),
+            id(rule),
             decision.reason,
             id(decision.effect),
             decision.detail,
@@ -65,26 +71,26 @@ class Encoder:
             call.message,
             call.peer,
             call.user_agent,
-            record.access,
+            access,
         )
         known = self._known.get(key)
-        if known is None:
-            known = self._remember(record, key, held)
+        text = self._remember(record, key, (principal, claims, rule)) if known is None else known[0]
         return (
-            f'{{"event":"decision","id":"{audit_id}","time":"{utc(record.time_ns)}",{known[0]},"trace_id":"{trace}",'
-            f'"span_id":"{span}","eval_us":{record.elapsed_ns // 1000}}}'
-        ).encode()
+            f'"event":"decision","id":"{audit_id}","time":"{utc(time_ns)}",{text},"trace_id":"{trace}",'
+            f'"span_id":"{span}","eval_us":{elapsed_ns // 1000}'
+        )
 
-    def _remember(
-        self, record: Record, key: tuple[object, ...], held: tuple[object, ...]
-    ) -> tuple[str, tuple[object, ...]]:
+    def _slowly(self, record: Record) -> str:
+        return orjson.dumps(self.fields(record))[1:-1].decode()
+
+    def _remember(self, record: Record, key: tuple[object, ...], held: tuple[object, ...]) -> str:
         fields = self.fields(record)
         for name in _OWN:
             del fields[name]
         text = orjson.dumps(fields)[1:-1].decode()
-        known = (text, held)
-        if len(record.call.method) < 1024 and len(record.call.user_agent) < 1024 and len(record.decision.detail) < 1024:
+        call = record.call
+        if len(call.method) < 1024 and len(call.user_agent) < 1024 and len(record.decision.detail) < 1024:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            self._known[key] = known
-        return known
+            self._known[key] = (text, held)
+        return text

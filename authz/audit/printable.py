@@ -8,7 +8,10 @@ from typing import Final
 TEXT_LIMIT: Final = 256
 LIST_LIMIT: Final = 64
 _SUBSTITUTE: Final = "\ufffd"
-_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
+_BILLION: Final = 1_000_000_000
+_second: tuple[int, str] = (-_BILLION, "1970-01-01T00:00:00")
+"""The second before the one that was written last, in nanoseconds (what is counted from there has ten digits), and the
+text of the one that was."""
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:
@@ -21,11 +24,13 @@ def clean(text: str, limit: int = TEXT_LIMIT) -> str:
 def utc(time_ns: int) -> str:
     """RFC 3339 in UTC with microseconds."""
     global _second
+    begin, text = _second
     # whole numbers: a float of nanoseconds would round the microseconds
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    known, text = _second
-    if known != seconds:
-        text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    rest = time_ns - begin
+    if not _BILLION <= rest < 2 * _BILLION:
+        seconds = time_ns // _BILLION
+        begin, text = (seconds - 1) * _BILLION, f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
         # one reference is swapped for another, so that no thread sees half of it
-        _second = (seconds, text)
-    return f"{text}.{rest // 1000:06d}Z"
+        _second = (begin, text)
+        rest = time_ns - begin
+    return f"{text}.{str(rest)[1:7]}Z"

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,11 @@ class AuditLog(ChainFile):
         self._shared = shared
         self._forked = False
         self._encoder = Encoder(self._settings.masking)
+        # asked for with each record
+        self._encode = self._encoder.encode
+        self._selection = self._settings.selection
+        self._checkpoint_records = self._settings.checkpoint_records
+        self._waits = self._settings.durability is Durability.SYNCED
         self._lock = threading.Lock()
         self._open()
         if shared:
@@ -126,6 +132,7 @@ class AuditLog(ChainFile):
                     self._put([orjson.dumps(Event(EventName.LOG_CLOSE, {"last": self._seq + 1}).fields())])
                     self._seal(final=True)
                     os.fdatasync(self._fd)
+                    self._synced = self._ticket
         self._tender.join(5)
         self._commit.close()
         self._deliver_anchors()
@@ -150,12 +157,9 @@ class AuditLog(ChainFile):
 
     def write(self, record: Entry) -> None:
         """Append an entry. See :class:`authz.audit.base.AuditSink`."""
-        body = self._body(record)
-        if body is None:
-            return
         try:
-            ticket = self._append(body)
-            if self._settings.durability is Durability.SYNCED:
+            ticket = self._append(record)
+            if self._waits:
                 self._commit.wait(ticket)
         except AuditError:
             if not self._settings.unsafe_allow_unrecorded:
@@ -168,12 +172,9 @@ class AuditLog(ChainFile):
 
     async def write_async(self, record: Entry) -> None:
         """As :meth:`write`; while it waits for the disk, the event loop goes on."""
-        body = self._body(record)
-        if body is None:
-            return
         try:
-            ticket = self._append(body)
-            if self._settings.durability is Durability.SYNCED:
+            ticket = self._append(record)
+            if self._waits:
                 await self._commit.wait_async(ticket)
         except AuditError:
             if not self._settings.unsafe_allow_unrecorded:
@@ -200,51 +201,55 @@ class AuditLog(ChainFile):
         with self._lock:
             self._lose(count, cause)
 
-    def _body(self, entry: Entry) -> bytes | None:
-        settings = self._settings
+    def _append(self, entry: Entry) -> int:
+        """Append an entry; the number of the append, 0 if the entry is only counted."""
         try:
-            detail = Detail.FULL
-            if settings.selection is not None and isinstance(entry, Record):
-                detail = settings.selection.detail(entry)
-                if detail is Detail.COUNTED:
-                    return None
-            if isinstance(entry, Record):
-                if detail is Detail.FULL:
-                    return self._encoder.encode(entry)
-                fields = self._encoder.fields(entry)
-                shorten(fields)
-                return orjson.dumps(fields)
-            if entry.bundle is not None:
-                self._bundles.append((entry.bundle, str(entry.details.get("policy_version"))))
-            return orjson.dumps(entry.fields())
+            plain = self._selection is None and isinstance(entry, Record)
+            members = self._encode(entry) if plain else self._members(entry)  # type: ignore[arg-type]
         except Exception as exc:
             self._complain(f"an entry is written in its shortest form: {type(exc).__name__}")
-            return _minimal(entry)
-
-    def _append(self, body: bytes) -> int:
+            members = _members(_minimal(entry))
+        if members is None:
+            return 0
         with self._lock:
             if self._forked:
                 self._after_fork()
             if self._closed:
                 raise AuditError(f"the audit log {self.path} is closed")
-            loss = self._loss
             try:
                 if self._doubtful:
                     self._settle()
-                if loss is None:
-                    self._put_one(body)
+                if self._loss is None:
+                    seq = self._seq + 1
+                    line = f'{self._head}{seq},"prev":"{self._hash}",{members}}}\n'.encode()
+                    self._write_lines(line, seq, sha256(line).hexdigest())
                 else:
-                    self._put([loss.body(), body], first=loss.last + 1)
+                    self._put([self._loss.body(), f"{{{members}}}".encode()], first=self._loss.last + 1)
                     self._loss = None
             except OSError as exc:
                 # the number is used up by the attempt, so that a record that was lost leaves a gap
                 self._lose(1, exc.strerror or "unknown")
                 self._complain(f"the audit log {self.path} cannot be written: {exc.strerror}")
                 raise AuditError(f"the audit log {self.path} cannot be written: {exc.strerror}") from None
-            if self._unsealed >= self._settings.checkpoint_records:
+            if self._unsealed >= self._checkpoint_records:
                 with contextlib.suppress(OSError):
                     self._seal()
             return self._ticket
+
+    def _members(self, entry: Entry) -> str | None:
+        """The members of the entry's JSON object, without its braces; None: it is counted, and not written."""
+        if not isinstance(entry, Record):
+            if entry.bundle is not None:
+                self._bundles.append((entry.bundle, str(entry.details.get("policy_version"))))
+            return _members(entry.fields())
+        detail = Detail.FULL if self._selection is None else self._selection.detail(entry)
+        if detail is Detail.COUNTED:
+            return None
+        if detail is Detail.FULL:
+            return self._encode(entry)
+        fields = self._encoder.fields(entry)
+        shorten(fields)
+        return _members(fields)
 
     def _lose(self, count: int, cause: str) -> None:
         loss = self._loss or Loss(self._seq + 1, self._seq, cause, self._settings.unsafe_allow_unrecorded)
@@ -266,7 +271,9 @@ class AuditLog(ChainFile):
         with self._disk:
             # the number first: what is appended while the disk works is not counted as done
             ticket = self._ticket
-            if self._fd >= 0 and self._synced < ticket:
+            if self._synced < ticket:
+                if self._fd < 0:
+                    raise OSError(errno.EBADF, "it is closed")
                 os.fdatasync(self._fd)
             self._synced = max(self._synced, ticket)
             return self._synced
@@ -367,7 +374,11 @@ def _tend(reference: weakref.ref[AuditLog], wake: threading.Event, interval: flo
         time.sleep(min(interval, 0.1))
 
 
-def _minimal(entry: Entry) -> bytes:
+def _members(fields: dict[str, object]) -> str:
+    return orjson.dumps(fields)[1:-1].decode()
+
+
+def _minimal(entry: Entry) -> dict[str, object]:
     """What is left of an entry that cannot be written whole: enough to know that it was, and how it came out."""
     if isinstance(entry, Record):
         decision = entry.decision
@@ -382,7 +393,7 @@ def _minimal(entry: Entry) -> bytes:
         }
     else:
         fields = Event(entry.name).fields()
-    return orjson.dumps({**fields, "redacted": ["*"], "truncated": True})
+    return {**fields, "redacted": ["*"], "truncated": True}
 
 
 def _in_child() -> None:

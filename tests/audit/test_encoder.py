@@ -29,14 +29,14 @@ def test_both_write_the_same_bytes(masking: Masking | None, calls: list[tuple[st
         entry = record(allow=allow)
         call = Call(method, (agent, None), None, f"ipv4:{agent}:1", agent, trace, trace, message)
         entry = entry._replace(call=call)
-        assert encoder.encode(entry) == orjson.dumps(encoder.fields(entry))
+        assert f"{{{encoder.encode(entry)}}}".encode() == orjson.dumps(encoder.fields(entry))
 
 
 def test_no_caller_is_taken_for_another() -> None:
     encoder = Encoder()
     for number in range(5000):
         claims = Claims(replace(ALICE, subject=f"u{number}"))
-        assert f'"sub":"user:corp:u{number}"'.encode() in encoder.encode(record(claims=claims))
+        assert f'"sub":"user:corp:u{number}"' in encoder.encode(record(claims=claims))
 
 
 def test_what_the_shadow_says_is_not_forgotten() -> None:
@@ -44,4 +44,4 @@ def test_what_the_shadow_says_is_not_forgotten() -> None:
     encoder.encode(entry)
     shadow = Verdict(Effect.DENY, Reason.NO_RULE)
     shadowed = entry._replace(decision=entry.decision._replace(shadow=shadow))
-    assert b'"shadow_decision":"deny"' in encoder.encode(shadowed)
+    assert '"shadow_decision":"deny"' in encoder.encode(shadowed)
