@@ -21,6 +21,8 @@ _HEALTH: Final = "/grpc.health.v1.Health/"
 _SERVING: Final = b"\x08\x01"
 _NOT_SERVING: Final = b"\x08\x02"
 _WATCH_EVERY: Final = 1.0
+_LOW: Final = 1
+"""The compression level that means gzip, where it is accepted."""
 
 
 class Listening:
@@ -30,9 +32,17 @@ class Listening:
         handler: for every RPC.
         listeners: where; a port 0 is chosen once, and kept.
         limits: of connections and calls.
+        compress: give compressed replies to clients that accept these.
     """
 
-    def __init__(self, handler: grpc.GenericRpcHandler, listeners: Sequence[Listener], limits: Limits) -> None:
+    def __init__(
+        self,
+        handler: grpc.GenericRpcHandler,
+        listeners: Sequence[Listener],
+        limits: Limits,
+        *,
+        compress: bool = False,
+    ) -> None:
         self._handler = handler
         self._listeners = list(listeners)
         self._addresses = [listener.address for listener in listeners]
@@ -50,6 +60,8 @@ class Listening:
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            # by level: an algorithm of our choice would be used for clients that cannot read it
+            *([("grpc.default_compression_level", _LOW)] if compress else []),
         ]
         self._calls = limits.calls
         self._server: Any = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,57 @@ class Echo(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(behave)
 
 
+class Relayed:
+    """A TCP relay that can be cut, as a server that is killed cuts its connections.
+
+    Attributes:
+        connections: that were made.
+        there, back: bytes that went to the server, and came from it.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+        self.connections = 0
+        self.there = self.back = 0
+
+    @contextmanager
+    def to(self, port: int) -> Iterator[int]:
+        listening = socket.create_server(("127.0.0.1", 0))
+        self._sockets.append(listening)
+
+        def copy(source: socket.socket, target: socket.socket, there: bool) -> None:
+            with suppress(OSError):
+                while data := source.recv(65_536):
+                    if there:
+                        self.there += len(data)
+                    else:
+                        self.back += len(data)
+                    target.sendall(data)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    one, _ = listening.accept()
+                    self.connections += 1
+                    other = socket.create_connection(("127.0.0.1", port))
+                    self._sockets += [one, other]
+                    for pair in ((one, other, True), (other, one, False)):
+                        threading.Thread(target=copy, args=pair, daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(listening.getsockname()[1])
+        self.cut()
+
+    def cut(self) -> None:
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
 @contextmanager
-def server_behind(handler: Any, port: int = 0, credentials: Any = None) -> Iterator[int]:
-    """A `grpc.aio` server with ``handler``: its port."""
+def server_behind(handler: Any, port: int = 0, credentials: Any = None, **more: int) -> Iterator[int]:
+    """A `grpc.aio` server with ``handler`` and, beside the usual ones, the options ``grpc.<more>``: its port."""
     made: list[Any] = []
 
     async def start() -> int:
@@ -132,6 +181,7 @@ def server_behind(handler: Any, port: int = 0, credentials: Any = None) -> Itera
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_metadata_size", 65_536),
+            *((f"grpc.{name}", value) for name, value in more.items()),
         ]
         server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers((handler,))

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.adapters.behind import (
     Front,
     Heard,
     Message,
+    Relayed,
     echo_behind_proxy,
     proxy,
     server_behind,
@@ -90,44 +90,6 @@ def test_many_clients_share_the_connection_to_the_server_behind(tmp_path: Path) 
                 channel.unary_unary(f"/{SERVICE}/{UNARY}")(order(), metadata=token, timeout=10)
         assert len(heard.messages) == 10
         assert relayed.connections == 1
-
-
-class Relayed:
-    """A TCP relay that can be cut, as a server that is killed cuts its connections."""
-
-    def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
-        self.connections = 0
-
-    @contextmanager
-    def to(self, port: int) -> Iterator[int]:
-        listening = socket.create_server(("127.0.0.1", 0))
-        self._sockets.append(listening)
-
-        def copy(source: socket.socket, target: socket.socket) -> None:
-            with suppress(OSError):
-                while data := source.recv(65_536):
-                    target.sendall(data)
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    one, _ = listening.accept()
-                    self.connections += 1
-                    other = socket.create_connection(("127.0.0.1", port))
-                    self._sockets += [one, other]
-                    for pair in ((one, other), (other, one)):
-                        threading.Thread(target=copy, args=pair, daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield int(listening.getsockname()[1])
-        self.cut()
-
-    def cut(self) -> None:
-        for one in self._sockets:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
 
 
 def test_a_server_behind_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

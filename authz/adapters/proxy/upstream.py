@@ -10,6 +10,7 @@ import grpc
 from authz.config.serve import Limits, Upstream
 
 _METHODS_LIMIT: Final = 10_000
+_COMPRESSIONS: Final = {"none": None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
 class Channels:
@@ -71,10 +72,11 @@ class Channels:
 
 
 def _channel(upstream: Upstream, options: list[tuple[str, Any]]) -> Any:
+    compression = _COMPRESSIONS[upstream.compression]
     if not upstream.tls:
-        return grpc.aio.insecure_channel(upstream.address, options)
+        return grpc.aio.insecure_channel(upstream.address, options, compression=compression)
     identity = upstream.identity
     credentials = grpc.ssl_channel_credentials(
         upstream.ca, identity.key if identity else None, identity.certificate if identity else None
     )
-    return grpc.aio.secure_channel(upstream.address, credentials, options)
+    return grpc.aio.secure_channel(upstream.address, credentials, options, compression=compression)
