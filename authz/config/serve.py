@@ -60,6 +60,8 @@ class Upstream:
         server_name: the name in its certificate, if it is not the host of the address.
         tls: whether it is called over TLS.
         connections: HTTP/2 connections to it, for each worker.
+        keepalive: seconds without a sign of life after which it is pinged while calls are under way; it has to permit
+            that. 0: after a minute, and no more than twice, which every server permits.
         compression: how requests to it are compressed, one of :data:`COMPRESSIONS`; it has to take that.
     """
 
@@ -69,6 +71,7 @@ class Upstream:
     server_name: str = ""
     tls: bool = False
     connections: int = 1
+    keepalive: float = 0.0
     compression: str = "none"
 
 
@@ -299,11 +302,12 @@ def _listener(section: Section) -> Listener:
 def _upstream(section: Section) -> Upstream:
     address = _address(section, "address")
     connections = section.integer("connections", 1, least=1, most=64)
+    keepalive = section.duration("keepalive", 60.0, least=1.0, most=3600.0) if "keepalive" in section else 0.0
     compression = section.choice("compression", COMPRESSIONS, "none")
     tls = _tls_or_plaintext(section)
     section.close()
     if tls is None:
-        return Upstream(address, connections=connections, compression=compression)
+        return Upstream(address, connections=connections, keepalive=keepalive, compression=compression)
     found = Upstream(
         address,
         ca=_read(tls, "ca_file") if "ca_file" in tls else None,
@@ -311,6 +315,7 @@ def _upstream(section: Section) -> Upstream:
         server_name=tls.text("server_name", ""),
         tls=True,
         connections=connections,
+        keepalive=keepalive,
         compression=compression,
     )
     tls.close(["ca_file", "certificate_file", "key_file"])

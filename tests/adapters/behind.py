@@ -65,12 +65,14 @@ class Heard:
     metadata: list[dict[str, Any]] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
     remaining: list[float | None] = field(default_factory=list)
 
     def clear(self) -> None:
         self.metadata.clear()
         self.messages.clear()
         self.cancelled.clear()
+        self.ended.clear()
         self.remaining.clear()
 
 
@@ -119,6 +121,8 @@ class Echo(grpc.GenericRpcHandler):
             except asyncio.CancelledError:
                 self.heard.cancelled.set()
                 raise
+            finally:
+                self.heard.ended.set()
 
         return grpc.stream_stream_rpc_method_handler(behave)
 
@@ -135,6 +139,7 @@ class Relayed:
         self._sockets: list[socket.socket] = []
         self.connections = 0
         self.there = self.back = 0
+        self._frozen: set[socket.socket] = set()
 
     @contextmanager
     def to(self, port: int) -> Iterator[int]:
@@ -144,6 +149,8 @@ class Relayed:
         def copy(source: socket.socket, target: socket.socket, there: bool) -> None:
             with suppress(OSError):
                 while data := source.recv(65_536):
+                    if source in self._frozen:
+                        continue
                     if there:
                         self.there += len(data)
                     else:
@@ -163,6 +170,10 @@ class Relayed:
         threading.Thread(target=accept, daemon=True).start()
         yield int(listening.getsockname()[1])
         self.cut()
+
+    def freeze(self) -> None:
+        """Lose all that is sent from now on over the connections there are, as a network that is gone does."""
+        self._frozen = set(self._sockets)
 
     def cut(self) -> None:
         for one in self._sockets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -83,9 +84,10 @@ class RawClient:
         self._h2.update_settings(codes)
         self._flush()
 
-    def ping(self) -> None:
-        """Send a ping."""
-        self._h2.ping(b"12345678")
+    def ping(self, times: int = 1) -> None:
+        """Send some pings, all at once."""
+        for _ in range(times):
+            self._h2.ping(b"12345678")
         self._flush()
 
     def write(self, data: bytes) -> None:
@@ -125,6 +127,16 @@ class RawClient:
                     return {**found, "reset": event.error_code}
                 elif isinstance(event, h2.events.StreamEnded):
                     return found
+        return None
+
+    def goodbye(self, within: float = 5.0) -> tuple[int, bytes] | None:
+        """The error code and the text with which the server ends the connection; None: it does not, in time."""
+        self._socket.settimeout(within)
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(65_536):
+                for event in self._h2.receive_data(data):
+                    if isinstance(event, h2.events.ConnectionTerminated):
+                        return int(event.error_code), event.additional_data or b""
         return None
 
     def close(self) -> None:
