@@ -21,6 +21,12 @@ _HEALTH: Final = "/grpc.health.v1.Health/"
 _SERVING: Final = b"\x08\x01"
 _NOT_SERVING: Final = b"\x08\x02"
 _WATCH_EVERY: Final = 1.0
+_PINGED_EVERY_MS: Final = 5_000
+"""Pings of a client that come more often, with nothing between them, are abuse."""
+_PING_AFTER_MS: Final = 60_000
+_DEAD_AFTER_MS: Final = 20_000
+_LOW: Final = 1
+"""The compression level that means gzip, where it is accepted."""
 
 
 class Listening:
@@ -30,9 +36,17 @@ class Listening:
         handler: for every RPC.
         listeners: where; a port 0 is chosen once, and kept.
         limits: of connections and calls.
+        compress: give compressed replies to clients that accept these.
     """
 
-    def __init__(self, handler: grpc.GenericRpcHandler, listeners: Sequence[Listener], limits: Limits) -> None:
+    def __init__(
+        self,
+        handler: grpc.GenericRpcHandler,
+        listeners: Sequence[Listener],
+        limits: Limits,
+        *,
+        compress: bool = False,
+    ) -> None:
         self._handler = handler
         self._listeners = list(listeners)
         self._addresses = [listener.address for listener in listeners]
@@ -47,9 +61,13 @@ class Listening:
             ("grpc.max_connection_age_grace_ms", int(limits.connection_age * 1000)),
             # clients in production ping every 10 to 30 seconds, also while nothing is under way
             ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", _PINGED_EVERY_MS),
+            ("grpc.keepalive_time_ms", _PING_AFTER_MS),
+            ("grpc.keepalive_timeout_ms", _DEAD_AFTER_MS),
+            # what counts for a ping that is not answered is this one, which is a minute unless it is told
+            ("grpc.http2.ping_timeout_ms", _DEAD_AFTER_MS),
+            # by level: an algorithm of our choice would be used for clients that cannot read it
+            *([("grpc.default_compression_level", _LOW)] if compress else []),
         ]
         self._calls = limits.calls
         self._server: Any = None

@@ -34,7 +34,7 @@ class Presenting:
         self._engine = engine
         self._guard = guard
         self._guards: dict[tuple[str, bool], tuple[Handler, Handler]] = {}
-        self.recognized = Recognized(engine)
+        self.recognized = Recognized(without_token=engine.reads_certificates)
 
     def present(self, handler: Handler, details: Any) -> Handler:
         """What the server gets in place of ``handler``, for the one call with ``details``."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from authz.engine import Engine
-
 _LIMIT: Final = 16_384
 _AUTHORIZATION: Final = "authorization"
 _FORWARDED: Final = "x-forwarded-client-cert"
@@ -20,25 +18,23 @@ class Recognized:
     What a hint saves is a wait; every call is proven again. Thread-safe.
 
     Args:
-        engine: whether a certificate counts as a credential is its to say.
+        without_token: what to say of a caller who shows no token: where a certificate counts as a credential, the
+            connection has one, or it has not.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, *, without_token: bool) -> None:
+        self._without_token = without_token
         self._hashes: set[int] = set()
 
     def __contains__(self, metadata: Metadata) -> bool:
-        """Whether the caller who sent ``metadata`` was proven lately.
-
-        Also true of one who shows no token, if a certificate counts: the connection has one, or it has not.
-        """
+        """Whether the caller who sent ``metadata`` was proven lately."""
         shown = None
         for key, value in metadata:
             if key == _FORWARDED or (key == _AUTHORIZATION and shown is not None):
                 return False
             if key == _AUTHORIZATION:
                 shown = value
-        return self._engine.reads_certificates if shown is None else hash(shown) in self._hashes
+        return self._without_token if shown is None else hash(shown) in self._hashes
 
     def add(self, metadata: Metadata) -> None:
         """The caller who sent ``metadata`` is proven."""

@@ -23,6 +23,7 @@ _MIB: Final = 1024 * 1024
 _WORKERS_LIMIT: Final = 128
 _FILE_LIMIT: Final = _MIB
 SIGNATURES: Final = ("EdDSA", "ES256")
+COMPRESSIONS: Final = ("none", "gzip", "deflate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ class Upstream:
         server_name: the name in its certificate, if it is not the host of the address.
         tls: whether it is called over TLS.
         connections: HTTP/2 connections to it, for each worker.
+        keepalive: seconds without a sign of life after which it is pinged while calls are under way; it has to permit
+            that. 0: after a minute, and no more than twice, which every server permits.
+        compression: how requests to it are compressed, one of :data:`COMPRESSIONS`; it has to take that.
     """
 
     address: str
@@ -67,6 +71,8 @@ class Upstream:
     server_name: str = ""
     tls: bool = False
     connections: int = 1
+    keepalive: float = 0.0
+    compression: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +139,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A transparent proxy in front of ``upstream``. ``descriptors`` are the files with its API's descriptor sets."""
+    """A transparent proxy in front of ``upstream``. ``descriptors`` are the files with its API's descriptor sets.
+
+    ``compress_replies``: whether clients that accept it are given compressed replies.
+    """
 
     listeners: tuple[Listener, ...]
     upstream: Upstream
     descriptors: tuple[Path, ...]
     forward: Forward
     limits: Limits
+    compress_replies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +245,7 @@ def _proxy(section: Section) -> Proxy:
         descriptors=section.files("descriptors"),
         forward=_forward(section),
         limits=_limits(section),
+        compress_replies=section.boolean("compress_replies", False),
     )
     section.close(["forward", "limits"])
     return found
@@ -291,10 +302,12 @@ def _listener(section: Section) -> Listener:
 def _upstream(section: Section) -> Upstream:
     address = _address(section, "address")
     connections = section.integer("connections", 1, least=1, most=64)
+    keepalive = section.duration("keepalive", 60.0, least=1.0, most=3600.0) if "keepalive" in section else 0.0
+    compression = section.choice("compression", COMPRESSIONS, "none")
     tls = _tls_or_plaintext(section)
     section.close()
     if tls is None:
-        return Upstream(address, connections=connections)
+        return Upstream(address, connections=connections, keepalive=keepalive, compression=compression)
     found = Upstream(
         address,
         ca=_read(tls, "ca_file") if "ca_file" in tls else None,
@@ -302,6 +315,8 @@ def _upstream(section: Section) -> Upstream:
         server_name=tls.text("server_name", ""),
         tls=True,
         connections=connections,
+        keepalive=keepalive,
+        compression=compression,
     )
     tls.close(["ca_file", "certificate_file", "key_file"])
     return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,13 @@ class Heard:
     metadata: list[dict[str, Any]] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
     remaining: list[float | None] = field(default_factory=list)
 
     def clear(self) -> None:
         """Begin anew: a call of before, which may still be ending, is not heard any more."""
         self.metadata, self.messages, self.remaining = [], [], []
-        self.cancelled = threading.Event()
+        self.cancelled, self.ended = threading.Event(), threading.Event()
 
 
 class Echo(grpc.GenericRpcHandler):
@@ -85,7 +87,7 @@ class Echo(grpc.GenericRpcHandler):
         async def behave(_: Any, context: Any) -> None:
             metadata = tuple(context.invocation_metadata() or ())
             asked = dict(metadata)
-            messages, cancelled = self.heard.messages, self.heard.cancelled
+            messages, cancelled, ended = self.heard.messages, self.heard.cancelled, self.heard.ended
             self.heard.metadata.append(asked)
             self.heard.remaining.append(context.time_remaining())
             await context.send_initial_metadata((("x-initial", "first"), ("x-initial-bin", b"\x00\xff")))
@@ -118,13 +120,70 @@ class Echo(grpc.GenericRpcHandler):
             except asyncio.CancelledError:
                 cancelled.set()
                 raise
+            finally:
+                ended.set()
 
         return grpc.stream_stream_rpc_method_handler(behave)
 
 
+class Relayed:
+    """A TCP relay that can be cut, as a server that is killed cuts its connections.
+
+    Attributes:
+        connections: that were made.
+        there, back: bytes that went to the server, and came from it.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+        self.connections = 0
+        self.there = self.back = 0
+        self._frozen: set[socket.socket] = set()
+
+    @contextmanager
+    def to(self, port: int) -> Iterator[int]:
+        listening = socket.create_server(("127.0.0.1", 0))
+        self._sockets.append(listening)
+
+        def copy(source: socket.socket, target: socket.socket, there: bool) -> None:
+            with suppress(OSError):
+                while data := source.recv(65_536):
+                    if source in self._frozen:
+                        continue
+                    if there:
+                        self.there += len(data)
+                    else:
+                        self.back += len(data)
+                    target.sendall(data)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    one, _ = listening.accept()
+                    self.connections += 1
+                    other = socket.create_connection(("127.0.0.1", port))
+                    self._sockets += [one, other]
+                    for pair in ((one, other, True), (other, one, False)):
+                        threading.Thread(target=copy, args=pair, daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(listening.getsockname()[1])
+        self.cut()
+
+    def freeze(self) -> None:
+        """Lose all that is sent from now on over the connections there are, as a network that is gone does."""
+        self._frozen = set(self._sockets)
+
+    def cut(self) -> None:
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
 @contextmanager
-def server_behind(handler: Any, port: int = 0, credentials: Any = None) -> Iterator[int]:
-    """A `grpc.aio` server with ``handler``: its port."""
+def server_behind(handler: Any, port: int = 0, credentials: Any = None, **more: int) -> Iterator[int]:
+    """A `grpc.aio` server with ``handler`` and, beside the usual ones, the options ``grpc.<more>``: its port."""
     made: list[Any] = []
 
     async def start() -> int:
@@ -132,6 +191,7 @@ def server_behind(handler: Any, port: int = 0, credentials: Any = None) -> Itera
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_metadata_size", 65_536),
+            *((f"grpc.{name}", value) for name, value in more.items()),
         ]
         server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers((handler,))

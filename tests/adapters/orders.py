@@ -20,11 +20,14 @@ from examples.orders.server import CONFIG
 POLICIES = Path(__file__).parents[2] / "policies"
 
 
-def configure(folder: Path, bundle: str = "default") -> tuple[Path, Keys]:
-    """The example's configuration in a folder of its own, with fresh keys."""
+def configure(folder: Path, bundle: str = "default", *, certificates: bool = True) -> tuple[Path, Keys]:
+    """The example's configuration in a folder of its own, with fresh keys; ``certificates``: whether these count."""
     keys = make_keys(folder / "keys")
     path = folder / "authz.yaml"
-    path.write_text(CONFIG.read_text().replace("../../policies/default", str(POLICIES / bundle)))
+    text = CONFIG.read_text().replace("../../policies/default", str(POLICIES / bundle))
+    if not certificates:
+        text = text[: text.index("  mtls:")].replace("  combine: jwt\n", "")
+    path.write_text(text)
     return path, keys
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -12,6 +13,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import h2.settings
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -64,14 +66,33 @@ class RawClient:
         return stream
 
     def send(self, stream: int, data: bytes, *, end: bool = False) -> None:
-        """Send some of a body."""
-        self._h2.send_data(stream, data, end_stream=end)
+        """Send some of a body; at most what a stream may hold before the server has said more."""
+        size = self._h2.max_outbound_frame_size
+        for at in range(0, len(data) - size, size):
+            self._h2.send_data(stream, data[at : at + size])
+        self._h2.send_data(stream, data[(len(data) - 1) // size * size :] if data else b"", end_stream=end)
         self._flush()
 
     def reset(self, stream: int) -> None:
         """Abandon a stream."""
         self._h2.reset_stream(stream)
         self._flush()
+
+    def settle(self, **settings: int) -> None:
+        """Change the settings of the connection, by their names in HTTP/2, e.g. ``initial_window_size``."""
+        codes = {h2.settings.SettingCodes[name.upper()]: value for name, value in settings.items()}
+        self._h2.update_settings(codes)
+        self._flush()
+
+    def ping(self, times: int = 1) -> None:
+        """Send some pings, all at once."""
+        for _ in range(times):
+            self._h2.ping(b"12345678")
+        self._flush()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, HTTP/2 or not."""
+        self._socket.sendall(data)
 
     def answer(self, stream: int, within: float = 5.0) -> dict[str, Any] | None:
         """The headers and trailers of the answer, ``{"reset": code}`` or ``{"gone": True}``; None: none in time."""
@@ -91,7 +112,10 @@ class RawClient:
                 events = self._h2.receive_data(data)
             except h2.exceptions.ProtocolError:
                 return {"gone": True}
-            self._flush()
+            try:
+                self._flush()
+            except OSError:
+                return {"gone": True}
             for event in events:
                 if isinstance(event, h2.events.ConnectionTerminated):
                     return {"gone": True}
@@ -103,6 +127,16 @@ class RawClient:
                     return {**found, "reset": event.error_code}
                 elif isinstance(event, h2.events.StreamEnded):
                     return found
+        return None
+
+    def goodbye(self, within: float = 5.0) -> tuple[int, bytes] | None:
+        """The error code and the text with which the server ends the connection; None: it does not, in time."""
+        self._socket.settimeout(within)
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(65_536):
+                for event in self._h2.receive_data(data):
+                    if isinstance(event, h2.events.ConnectionTerminated):
+                        return int(event.error_code), event.additional_data or b""
         return None
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ class Engine:
     """As much of an engine as an interceptor takes when it is made."""
 
     enforcement = Enforcement()
+    reads_certificates = False
 
 
 class SyncContext:

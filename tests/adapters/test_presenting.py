@@ -88,16 +88,14 @@ def test_handlers_without_end_take_no_memory_without_end(
     ids=["twice", "forwarded", "other", "none"],
 )
 def test_only_the_same_single_token_is_recognized(metadata: Any) -> None:
-    known = Recognized(Engine())  # type: ignore[arg-type]
+    known = Recognized(without_token=False)
     known.add(RITA)
     assert RITA in known
     assert metadata not in known
 
 
 def test_whoever_shows_no_token_may_have_a_certificate() -> None:
-    engine = Engine()
-    engine.reads_certificates = True
-    known = Recognized(engine)  # type: ignore[arg-type]
+    known = Recognized(without_token=True)
     assert () in known
     assert RITA not in known
     assert (("x-forwarded-client-cert", "Cert=abc"),) not in known
@@ -105,7 +103,7 @@ def test_whoever_shows_no_token_may_have_a_certificate() -> None:
 
 def test_what_is_recognized_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recognized, "_LIMIT", 3)
-    known = Recognized(Engine())  # type: ignore[arg-type]
+    known = Recognized(without_token=False)
     for number in range(10):
         known.add((("authorization", f"Bearer {number}"),))
         assert len(known._hashes) <= 3

@@ -10,13 +10,14 @@ from typing import Any, Final, NoReturn
 import grpc
 from grpc._cython import cygrpc
 
-from authz.adapters.admission import Admission
+from authz.adapters.admission import Admission, needs_message
 from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.messages import Messages, RequestType
 from authz.adapters.namespaces import Unreadable
 from authz.adapters.ongoing import NeverEnded, OngoingOnLoop, Stay
 from authz.adapters.outgoing import Outgoing
 from authz.adapters.proxy.upstream import Channels
+from authz.adapters.recognized import Recognized
 from authz.decision.base import Decision
 from authz.enforcement import Recheck
 from authz.engine import Engine
@@ -32,7 +33,8 @@ class Relay(grpc.GenericRpcHandler):
 
     A method of which the descriptor sets say that it has one request and one reply takes a short way; every other is
     passed on message by message, in both directions at once. Each message of a request stream is decided before it is
-    passed on. When the caller's credential ends, so does its call.
+    passed on. A caller who might as well be nobody is refused before a message is waited for. When the caller's
+    credential ends, so does its call.
 
     Args:
         engine: who decides.
@@ -46,39 +48,81 @@ class Relay(grpc.GenericRpcHandler):
         self._messages = messages
         self._channels = channels
         self._outgoing = outgoing
-        self._handlers: dict[str, Any] = {}
+        self._handlers: dict[str, tuple[Any, Any]] = {}
+        # whether there is a certificate is not seen here: a caller without a token might as well be nobody
+        self._recognized = Recognized(without_token=False)
         enforcement = engine.enforcement
         self._ongoing = OngoingOnLoop(enforcement.interval) if enforcement.recheck is Recheck.AT_ONCE else None
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for one RPC. See :class:`grpc.GenericRpcHandler`."""
         method = handler_call_details.method
-        handler = self._handlers.get(method)
-        if handler is None:
-            handler = self._handler(method)
+        found = self._handlers.get(method)
+        if found is None:
+            found = self._handlers_of(method)
             if method in self._messages.methods:
-                self._handlers[method] = handler
-        return handler
+                self._handlers[method] = found
+        message_first, caller_first = found
+        return caller_first if message_first is None or self._caller_first(handler_call_details) else message_first
 
-    def _handler(self, method: str) -> Any:
+    def _caller_first(self, details: grpc.HandlerCallDetails) -> bool:
+        """Whether a call is decided, as far as it can be, before its one request is waited for."""
+        if not needs_message(self._engine.policy.revision.catalogue.find(details.method)):
+            return True
+        return (details.invocation_metadata or ()) not in self._recognized
+
+    def _handlers_of(self, method: str) -> tuple[Any, Any]:
+        """For one RPC: the handler that the server gives the one request to, if there is just one; one that reads."""
         kind = self._messages.find(method)
-        if kind is not None and not kind.client_streaming and not kind.server_streaming:
+        if kind is None or kind.client_streaming or kind.server_streaming:
 
-            async def unary(request: bytes, context: Any) -> Any:
-                return await _guarded(context, self._unary(method, kind, request, context))
+            async def stream(_: Any, context: Any) -> None:
+                await _guarded(context, self._stream(method, kind, context))
 
-            return grpc.unary_unary_rpc_method_handler(unary)
+            return None, grpc.stream_stream_rpc_method_handler(stream)
 
-        async def stream(_: Any, context: Any) -> None:
-            await _guarded(context, self._stream(method, kind, context))
+        async def given(request: bytes, context: Any) -> Any:
+            return await _guarded(context, self._unary(method, kind, request, context))
 
-        return grpc.stream_stream_rpc_method_handler(stream)
+        async def reading(_: Any, context: Any) -> None:
+            await _guarded(context, self._unary_caller_first(method, kind, context))
+
+        return grpc.unary_unary_rpc_method_handler(given), grpc.stream_stream_rpc_method_handler(reading)
 
     async def _unary(self, method: str, kind: RequestType, request: bytes, context: Any) -> bytes:
         admission = Admission(self._engine, method, context)
-        decision = admission.decide(kind.read(request) if admission.needs_message else None)
+        decision = await self._let_in(admission, kind.read(request), context)
+        return await self._pass_on(method, kind, admission, decision, request, context)
+
+    async def _unary_caller_first(self, method: str, kind: RequestType, context: Any) -> None:
+        admission = Admission(self._engine, method, context)
+        decision = await self._let_in_caller(admission, context)
+        request = await context.read()
+        if request is _EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request message is missing")
+        decision = decision or await self._let_in(admission, kind.read(request), context)
+        await context.write(await self._pass_on(method, kind, admission, decision, request, context))
+
+    async def _let_in_caller(self, admission: Admission, context: Any) -> Decision | None:
+        """Refuse a caller who is not proven; the decision, if it takes no message to make it."""
+        if not admission.needs_message:
+            return await self._let_in(admission, None, context)
+        refused = admission.refuse_unproven()
+        if refused is not None:
+            await self._refuse(refused, context)
+        self._recognized.add(context.invocation_metadata() or ())
+        return None
+
+    async def _let_in(self, admission: Admission, message: object | None, context: Any) -> Decision:
+        decision = await admission.decide_async(message)
         if not decision:
             await self._refuse(decision, context)
+        return decision
+
+    async def _pass_on(
+        self, method: str, kind: RequestType, admission: Admission, decision: Decision, request: bytes, context: Any
+    ) -> bytes:
+        """Pass one request on; the reply."""
         call = await self._call(self._channels.unary(method), decision, admission, context, request)
         passing = _Passing(admission, kind, context, call)
         stay = self._enter(passing)
@@ -106,14 +150,10 @@ class Relay(grpc.GenericRpcHandler):
     async def _stream(self, method: str, kind: RequestType | None, context: Any) -> None:
         admission = Admission(self._engine, method, context)
         first = None
-        if admission.needs_message:
-            unproven = admission.refuse_unproven()
-            if unproven is not None:
-                await self._refuse(unproven, context)
+        decision = await self._let_in_caller(admission, context)
+        if decision is None:
             first = await context.read()
-        decision = admission.decide(None if first in (None, _EOF) else _read(kind, first))
-        if not decision:
-            await self._refuse(decision, context)
+            decision = await self._let_in(admission, None if first is _EOF else _read(kind, first), context)
         call = await self._call(self._channels.stream(method), decision, admission, context)
         passing = _Passing(admission, kind, context, call)
         stay = self._enter(passing)
@@ -190,7 +230,7 @@ class _Passing:
                 message = await self._context.read()
                 if message is not _EOF:
                     refused = (
-                        self.admission.refuse_next(_read(self._kind, message))
+                        await self.admission.refuse_next_async(_read(self._kind, message))
                         if needed
                         else self.admission.refuse_now()
                     )
@@ -234,9 +274,14 @@ async def _guarded(context: Any, work: Awaitable[Any]) -> Any:
         return await work
     except (grpc.aio.AbortError, asyncio.CancelledError):
         raise
-    except Exception:
-        _log.exception("a call could not be passed on")
-        return await context.abort(grpc.StatusCode.INTERNAL, "the call could not be passed on")
+    except Exception as error:
+        # what the client is sent fails when it is gone: that is nothing to fill a log with
+        if not isinstance(error, cygrpc.ExecuteBatchError):
+            _log.exception("a call could not be passed on")
+        try:
+            return await context.abort(grpc.StatusCode.INTERNAL, "the call could not be passed on")
+        except (grpc.aio.UsageError, cygrpc.ExecuteBatchError):
+            raise asyncio.CancelledError from None  # there is nobody to be told
 
 
 async def _abort(

@@ -49,7 +49,9 @@ class ProxyServer:
         """
         self._channels = Channels(self._settings.upstream, self._settings.limits)
         relay = Relay(self._engine, self._messages, self._channels, self._outgoing)
-        self._listening = Listening(relay, self._settings.listeners, self._settings.limits)
+        self._listening = Listening(
+            relay, self._settings.listeners, self._settings.limits, compress=self._settings.compress_replies
+        )
         return await self._listening.start()
 
     @property

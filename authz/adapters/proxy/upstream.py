@@ -10,6 +10,9 @@ import grpc
 from authz.config.serve import Limits, Upstream
 
 _METHODS_LIMIT: Final = 10_000
+_PING_AFTER_MS: Final = 60_000
+_DEAD_AFTER_MS: Final = 20_000
+_COMPRESSIONS: Final = {"none": None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
 class Channels:
@@ -26,8 +29,7 @@ class Channels:
             ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_metadata_size", limits.metadata_bytes),
             ("grpc.absolute_max_metadata_size", limits.metadata_bytes + limits.metadata_bytes // 4),
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
+            *_keepalive(upstream.keepalive),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -70,11 +72,25 @@ class Channels:
             await channel.close(None)
 
 
+def _keepalive(interval: float) -> list[tuple[str, int]]:
+    """Options for an ``interval`` in seconds; 0: what no server takes for abuse."""
+    interval_ms = int(interval * 1000) or _PING_AFTER_MS
+    timeout_ms = min(interval_ms, _DEAD_AFTER_MS)
+    return [
+        ("grpc.keepalive_time_ms", interval_ms),
+        ("grpc.keepalive_timeout_ms", timeout_ms),
+        ("grpc.http2.ping_timeout_ms", timeout_ms),
+        # unless it is 0, so many pings are sent on a stream on which the client says nothing more, and then none
+        ("grpc.http2.max_pings_without_data", 0 if interval else 2),
+    ]
+
+
 def _channel(upstream: Upstream, options: list[tuple[str, Any]]) -> Any:
+    compression = _COMPRESSIONS[upstream.compression]
     if not upstream.tls:
-        return grpc.aio.insecure_channel(upstream.address, options)
+        return grpc.aio.insecure_channel(upstream.address, options, compression=compression)
     identity = upstream.identity
     credentials = grpc.ssl_channel_credentials(
         upstream.ca, identity.key if identity else None, identity.certificate if identity else None
     )
-    return grpc.aio.secure_channel(upstream.address, credentials, options)
+    return grpc.aio.secure_channel(upstream.address, credentials, options, compression=compression)
