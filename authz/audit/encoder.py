@@ -10,8 +10,10 @@ import orjson
 from authz.audit.masking import Masking
 from authz.audit.printable import utc
 from authz.audit.record import Record
+from authz.authn.memory import Memory
 
 _REMEMBERED: Final = 4096
+"""Each is some 2 KB, and holds a caller with its claims; the oldest is forgotten first."""
 _OWN_LIMIT: Final = 128
 _OWN: Final = ("event", "id", "time", "trace_id", "span_id", "eval_us")
 """The fields that each record has for itself; the others depend on who asks what, and on the answer."""
@@ -29,7 +31,7 @@ class Encoder:
 
     def __init__(self, masking: Masking | None = None) -> None:
         self._masking = masking
-        self._known: dict[tuple[object, ...], tuple[str, tuple[object, ...]]] = {}
+        self._known: Memory[tuple[object, ...], tuple[str, tuple[object, ...]]] = Memory(_REMEMBERED)
         self._remembers = masking is None or not masking.hides(_OWN)
 
     def fields(self, record: Record) -> dict[str, object]:
@@ -90,7 +92,5 @@ class Encoder:
         text = orjson.dumps(fields)[1:-1].decode()
         call = record.call
         if len(call.method) < 1024 and len(call.user_agent) < 1024 and len(record.decision.detail) < 1024:
-            if len(self._known) >= _REMEMBERED:
-                self._known = {}
-            self._known[key] = (text, held)
+            self._known.put(key, (text, held))
         return text
