@@ -312,7 +312,18 @@ class Engine:
 
     def _to_record(self, answer: _Answer, call: Call, began: int) -> Record:
         """The decision for an answer, as it is to be recorded."""
-        decision = _decision(answer.verdict, answer, new_id())
+        verdict, principal, claims = answer
+        decision = Decision(
+            verdict.effect,
+            verdict.reason,
+            verdict.rule,
+            verdict.revision,
+            principal,
+            claims,
+            new_id(),
+            verdict.detail,
+            verdict.shadow,
+        )
         access = ""
         # what is not a call at all is denied like one, and recorded
         if isinstance(getattr(call, "method", None), str):
@@ -385,17 +396,3 @@ def _unrecorded(decision: Decision) -> Decision:
 
 
 _PROVEN = Verdict(Effect.ALLOW, Reason.ALLOWED)
-
-
-def _decision(verdict: Verdict, answer: _Answer, audit_id: str) -> Decision:
-    return Decision(
-        verdict.effect,
-        verdict.reason,
-        verdict.rule,
-        verdict.revision,
-        answer.principal,
-        answer.claims,
-        audit_id,
-        verdict.detail,
-        verdict.shadow,
-    )

@@ -181,8 +181,10 @@ class Admission:
         unreadable: str | None = None
         if api.namespaces or api.opaque:
             named, unreadable = ((None,), None) if message is None else read_namespaces(api, message)
-        elsewhere, twice = named_elsewhere(api, self._metadata)
-        return self._call(named + elsewhere, unreadable or twice)
+        if api.metadata or api.constant:
+            elsewhere, twice = named_elsewhere(api, self._metadata)
+            named, unreadable = named + elsewhere, unreadable or twice
+        return self._call(named, unreadable)
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
         return Call(
@@ -222,4 +224,4 @@ def read_credentials(engine: Engine, metadata: Metadata, context: Context) -> Cr
     except Exception:
         _log.exception("the transport's properties cannot be read")
         return (MalformedCredential(Reason.CREDENTIAL_MALFORMED, "the transport's properties cannot be read"),)
-    return (*shown, *(ClientCertificate(pem) for pem in certificates))
+    return (*shown, *map(ClientCertificate, certificates)) if certificates else shown
