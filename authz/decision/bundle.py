@@ -122,16 +122,17 @@ class BundleAuthorizer(ABC):
 
     def _rule(self, line: int, subjects: Sequence[str], matched: str, domain: str) -> Rule:
         """The rule on ``line``, which matched for ``matched``, and the way to it from one of ``subjects``."""
-        found = self.revision.lines[line]
+        lines = self.revision.lines
+        text, place = lines.written(line) if isinstance(lines, PolicyLines) else (lines[line].text, lines[line].place)
         chain: tuple[str, ...] = ()
         if self._subject_field >= 0:
-            role = found.fields[self._subject_field]
+            role = text.split(", ")[self._subject_field + 1]
             if role in subjects:
-                return Rule(found.text, found.place, (role,))
+                return Rule(text, place, (role,))
             for roles in self._subject_roles:
                 for subject in subjects:
                     chain = chain or roles.chain(subject, role, domain if roles.domains else "")
-        return Rule(found.text, found.place, chain or (matched,))
+        return Rule(text, place, chain or (matched,))
 
     @abstractmethod
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:

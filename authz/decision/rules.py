@@ -15,6 +15,11 @@ ALLOW: Final = 1
 DENY: Final = 2
 NEITHER: Final = 0
 _EFFECTS: Final = {"allow": ALLOW, "deny": DENY}
+# Reading a member of an enumeration costs more than what it is compared for.
+_ALLOW_OVERRIDE: Final = PolicyEffect.ALLOW_OVERRIDE
+_DENY_OVERRIDE: Final = PolicyEffect.DENY_OVERRIDE
+_PRIORITY: Final = PolicyEffect.PRIORITY
+_SUBJECT_PRIORITY: Final = PolicyEffect.SUBJECT_PRIORITY
 
 
 class Rules:
@@ -127,9 +132,9 @@ def _levels(model: Model, lines: Sequence[Sequence[str]]) -> dict[tuple[str, str
 
 def decides(effect: PolicyEffect, of_rule: int) -> bool:
     """Whether Casbin stops at a matching rule with the effect ``of_rule``."""
-    if effect is PolicyEffect.ALLOW_OVERRIDE:
+    if effect is _ALLOW_OVERRIDE:
         return of_rule == ALLOW
-    if effect in (PolicyEffect.PRIORITY, PolicyEffect.SUBJECT_PRIORITY):
+    if effect is _PRIORITY or effect is _SUBJECT_PRIORITY:
         return of_rule != NEITHER
     return of_rule == DENY
 
@@ -142,16 +147,16 @@ def resolve(effect: PolicyEffect, found: Sequence[int], effects: bytes) -> tuple
         found: positions of the matching rules, ascending.
         effects: for each rule, ALLOW, DENY or NEITHER.
     """
-    if effect in (PolicyEffect.PRIORITY, PolicyEffect.SUBJECT_PRIORITY):
+    if effect is _PRIORITY or effect is _SUBJECT_PRIORITY:
         for rule in found:
             if effects[rule]:
                 return effects[rule], rule
         return NEITHER, -1
-    if effect is not PolicyEffect.ALLOW_OVERRIDE:
+    if effect is not _ALLOW_OVERRIDE:
         for rule in found:
             if effects[rule] == DENY:
                 return DENY, rule
-        if effect is PolicyEffect.DENY_OVERRIDE:
+        if effect is _DENY_OVERRIDE:
             return ALLOW, -1
     for rule in found:
         if effects[rule] == ALLOW:

@@ -95,6 +95,17 @@ class PolicyLines(Sequence[PolicyLine]):
         stop = text.find("\n", start)
         return path, text[start : stop if stop >= 0 else len(text)]
 
+    def written(self, index: int) -> tuple[str, Place]:
+        """The text of line ``index``, as :attr:`PolicyLine.text`, and where it is written: without the way round."""
+        path, raw = self._raw(index)
+        plain = raw.replace(", ", ",")
+        text = ", ".join(_split(raw)) if " " in plain or "\r" in plain else plain.replace(",", ", ")
+        return text, Place(path, self._numbers[index], len(raw) - len(raw.lstrip()) + 1)
+
+    def at(self, index: int) -> tuple[str, int]:
+        """The file and the number of line ``index``."""
+        return self._files[bisect_right(self._firsts, index) - 1][0], self._numbers[index]
+
     def place(self, index: int, field: int = 0) -> Place:
         """Where line ``index`` is written, or its ``field`` (0: the type, 1: the first field, ...)."""
         path, raw = self._raw(index)

@@ -38,7 +38,7 @@ def test_strangers_leave_little_behind(tmp_path: Path) -> None:
     for number in range(100_000):
         authorizer.authorize(*stranger(number))
     assert resident() - before < 50 * 2**20
-    for memory in (authorizer._decided, authorizer._namespaces, authorizer._shared):
+    for memory in (authorizer._decided, authorizer._namespaces, authorizer._answers):
         assert len(memory) <= 3 * compiled.LIMIT
 
 

@@ -285,6 +285,15 @@ def test_a_file_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         load_bundle(write_bundle(tmp_path / "b"))
 
 
+def test_a_line_is_told_as_it_is_read(tmp_path: Path) -> None:
+    policy = "# first\n\n  p,role:a ,  *,*, read,allow\r\np, role:b, *, *, read, allow"
+    lines = load_bundle(write_bundle(tmp_path / "b", policy)).lines
+    assert isinstance(lines, PolicyLines)
+    assert [lines.written(index) for index in range(2)] == [(line.text, line.place) for line in lines]
+    assert lines.written(0) == ("p, role:a, *, *, read, allow", Place(str(tmp_path / "b" / "policy.csv"), 3, 3))
+    assert lines.at(1) == (str(tmp_path / "b" / "policy.csv"), 4)
+
+
 def test_lines_are_read_again_when_they_were_let_go(tmp_path: Path) -> None:
     lines = load_bundle(write_bundle(tmp_path / "b")).lines
     assert isinstance(lines, PolicyLines)
