@@ -64,10 +64,8 @@ class BundleAuthorizer(ABC):
         self._find = revision.catalogue.find
         lines = revision.lines
         self._model = read_model(revision.model, str(revision.path / MODEL))
-        rows = lines.rows() if isinstance(lines, PolicyLines) else ([line.ptype, *line.fields] for line in lines)
-        self._rules = Rules(self._model, rows)
-        if isinstance(lines, PolicyLines):
-            lines.forget_rows()
+        rows = lines.take_rows() if isinstance(lines, PolicyLines) else ([line.ptype, *line.fields] for line in lines)
+        self._rules = Rules(self._model, rows, owned=True)
         tree = parse_matcher(self._model)
         self._subject_roles = [roles for key, roles in self._rules.roles.items() if uses(tree, key, "r_sub", "p_sub")]
         names = self._model.policies["p"]

@@ -21,6 +21,7 @@ from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
 from authz.policy.distributions import refuse_two_casbins
 from authz.policy.ending import without_end
+from authz.policy.lines import let_go, parts
 from authz.policy.matcher import parse_matcher
 
 Cell = int | tuple[int, ...] | dict[Name, int | tuple[int, ...]]
@@ -71,7 +72,7 @@ class Index:
         self._condition: Condition | None = None if self.slow else language.condition(tree)
         self._empty = ("",) * len(rules.model.policies["p"])
         if consume and not self.slow and all(branch.total for branch in self.branches):
-            rules.rows.clear()
+            let_go(rules.rows)
         if fill:
             self.fill()
 
@@ -137,19 +138,14 @@ class _Column:
     __slots__ = ("rules", "values")
 
     def __init__(self, rows: Sequence[Row], fields: Sequence[int]) -> None:
-        pick = itemgetter(*fields) if len(fields) > 1 else None
-        if pick is not None:
-            numbers: dict[object, int] = dict.fromkeys(map(pick, rows), 0)
-        else:
-            numbers = dict.fromkeys([row[fields[0]] for row in rows] if fields else ("",), 0)
-        for number, key in enumerate(numbers):
-            numbers[key] = number
-        if not fields:
-            self.rules = array("I", bytes(4 * len(rows)))
-        elif pick is not None:
-            self.rules = array("I", map(numbers.__getitem__, map(pick, rows)))
-        else:
-            self.rules = array("I", [numbers[row[fields[0]]] for row in rows])
+        numbers: dict[object, int] = {}
+        self.rules = array("I")
+        for part in parts(rows):
+            keys = list(map(itemgetter(*fields), part)) if fields else [""] * len(part)
+            for key in dict.fromkeys(keys):
+                if key not in numbers:
+                    numbers[key] = len(numbers)
+            self.rules.extend(map(numbers.__getitem__, keys))
         # Copies: were they the rows' own texts, these few would keep the rows' memory from being given back.
         self.values = [tuple(map(_copy, key if isinstance(key, tuple) else (key,))) for key in numbers]
         if not fields:

@@ -40,14 +40,16 @@ class NearMisses:
                 there = self._anywhere.get(key)
                 if there is None:
                     there = self._anywhere[key] = {}
-                for rule in rules_in(cell):
+                for rule in (cell,) if isinstance(cell, int) else rules_in(cell):
                     name = names[subjects[rule]]
-                    if isinstance(name, str):
+                    if not isinstance(name, str):
+                        continue
+                    if effects[rule] == ALLOW:
                         first = there.get(name, _NOT_ALLOWED)
-                        if effects[rule] == ALLOW:
-                            there[name] = rule if first == _NOT_ALLOWED or rule < first else first
-                        elif first == _NOT_ALLOWED:
-                            there[name] = first
+                        if first == _NOT_ALLOWED or rule < first:
+                            there[name] = rule
+                    elif name not in there:
+                        there[name] = _NOT_ALLOWED
 
     def named(self, keys: Sequence[int]) -> frozenset[Name]:
         """The roles that stand in some rule with one of ``keys``."""

@@ -36,8 +36,12 @@ class Rules:
 
     __slots__ = ("effects", "ends", "lines", "model", "roles", "rows")
 
-    def __init__(self, model: Model, lines: Iterable[Sequence[str]]) -> None:
-        """``lines``: each line's type, then its fields.
+    def __init__(self, model: Model, lines: Iterable[Sequence[str]], *, owned: bool = False) -> None:
+        """
+        Args:
+            model: the model.
+            lines: each line's type, then its fields.
+            owned: nobody else needs ``lines`` that are lists: they are kept and not copied.
 
         Raises:
             PolicyError: a line or a definition that Casbin cannot evaluate.
@@ -48,11 +52,16 @@ class Rules:
         self.lines: list[int] = []
         note, rules = self.lines.append, of_type["p"].append
         for index, line in enumerate(lines):
-            if line[0] == "p":
+            ptype, fields = line[0], line
+            if owned and isinstance(line, list):
+                del line[0]
+            else:
+                fields = line[1:]
+            if ptype == "p":
                 note(index)
-                rules(line[1:])
-            elif line[0] in of_type:
-                of_type[line[0]].append(line[1:])
+                rules(fields)
+            elif ptype in of_type:
+                of_type[ptype].append(fields)
         self.rows: list[Sequence[str]] = of_type["p"]
         if any(len(row) != len(names) for row in self.rows):
             raise PolicyError.at(model.places["p"], f"some rule has not {len(names)} fields")
