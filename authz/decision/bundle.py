@@ -64,10 +64,8 @@ class BundleAuthorizer(ABC):
         self._find = revision.catalogue.find
         lines = revision.lines
         self._model = read_model(revision.model, str(revision.path / MODEL))
-        rows = lines.rows() if isinstance(lines, PolicyLines) else ([line.ptype, *line.fields] for line in lines)
-        self._rules = Rules(self._model, rows)
-        if isinstance(lines, PolicyLines):
-            lines.forget_rows()
+        rows = lines.take_rows() if isinstance(lines, PolicyLines) else ([line.ptype, *line.fields] for line in lines)
+        self._rules = Rules(self._model, rows, owned=True)
         tree = parse_matcher(self._model)
         self._subject_roles = [roles for key, roles in self._rules.roles.items() if uses(tree, key, "r_sub", "p_sub")]
         names = self._model.policies["p"]
@@ -122,16 +120,17 @@ class BundleAuthorizer(ABC):
 
     def _rule(self, line: int, subjects: Sequence[str], matched: str, domain: str) -> Rule:
         """The rule on ``line``, which matched for ``matched``, and the way to it from one of ``subjects``."""
-        found = self.revision.lines[line]
+        lines = self.revision.lines
+        text, place = lines.written(line) if isinstance(lines, PolicyLines) else (lines[line].text, lines[line].place)
         chain: tuple[str, ...] = ()
         if self._subject_field >= 0:
-            role = found.fields[self._subject_field]
+            role = text.split(", ")[self._subject_field + 1]
             if role in subjects:
-                return Rule(found.text, found.place, (role,))
+                return Rule(text, place, (role,))
             for roles in self._subject_roles:
                 for subject in subjects:
                     chain = chain or roles.chain(subject, role, domain if roles.domains else "")
-        return Rule(found.text, found.place, chain or (matched,))
+        return Rule(text, place, chain or (matched,))
 
     @abstractmethod
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:

@@ -1,75 +1,75 @@
 """CompiledAuthorizer: decides by an index of the policy, and remembers what it decided.
 
-A call decided before is one look-up. One not decided before leads into the index: to the rules for its namespace by
-subject, and to the keys that rules for its method have; the caller's subjects are looked up there. What is remembered
-is bounded, and reading it takes no lock.
+A call decided before is one look-up. One not decided before is reduced to what can make a difference: the rules that
+count in its namespace, what they must say of its method, and those of the caller's roles that such rules name. If that
+was answered before, for whomever, it is two look-ups; else the rules are looked up. What is remembered is bounded, and
+reading it takes no lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from authz.authn.base import Principal, PrincipalKind
+from authz.authn.base import Principal
 from authz.call import ApiMethod, Call, Scope
-from authz.claims.base import AUTHENTICATED, EVERYONE, Claims
+from authz.claims.base import Claims
 from authz.decision.base import Effect, Verdict
 from authz.decision.bundle import EFFECTS, BundleAuthorizer, request_values, subjects_of
-from authz.decision.index import Index, Inner
+from authz.decision.callers import Callers, Name, Named, subject_of
+from authz.decision.index import Index, Place
 from authz.decision.memory import Memory
 from authz.decision.near import NearMisses
 from authz.decision.rules import NEITHER, resolve
 from authz.decision.selector import NotCompilable
 from authz.errors import EvaluationError
-from authz.policy.revision import Revision
+from authz.policy.revision import NOWHERE, Revision
 from authz.reason import Reason
 
 LIMIT: Final = 10_240
 """How many decisions, and how many of whatever leads to one, are remembered in each of two generations."""
 
 _NAMESPACES_LIMIT: Final = 4
-_DECIDED: Final = frozenset({Reason.ALLOWED, Reason.DENIED_BY_RULE, Reason.NO_RULE})
-_NO_SUBJECTS: Final[frozenset[str]] = frozenset()
-_NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
+_ALLOWED: Final = Reason.ALLOWED
+_DENIED: Final = Reason.DENIED_BY_RULE
+_NO_RULE: Final = Reason.NO_RULE
 _NOTHING: Final = (NEITHER, -1)
 
 _Question = tuple[Claims, tuple[str | None, ...], str]
 
 
 class _Method:
-    """What rules for one method say apart from subject and namespace, and who may call it somewhere, by which rule."""
+    """What rules for one method say apart from subject and namespace.
 
-    __slots__ = ("cluster", "elsewhere", "keys")
+    Attributes:
+        keys: what to look for in each namespace.
+        counting: the roles that can make a difference to an answer, in some namespace or other.
+        cluster: whether it is outside every namespace.
+    """
 
-    def __init__(self, keys: Sequence[int], elsewhere: Mapping[str, int], *, cluster: bool) -> None:
+    __slots__ = ("_elsewhere", "cluster", "counting", "keys")
+
+    def __init__(
+        self, keys: Sequence[int], counting: frozenset[Name], elsewhere: Mapping[Name, int], *, cluster: bool
+    ) -> None:
         self.keys = keys
-        self.elsewhere = elsewhere
+        self.counting = counting
         self.cluster = cluster
+        self._elsewhere = elsewhere
+
+    def elsewhere(self, held: Iterable[Name], others: Iterable[Name]) -> int:
+        """The first rule by which one of these may call it somewhere; -1: there is none."""
+        places = self._elsewhere
+        return min([places[name] for names in (held, others) for name in names if name in places], default=-1)
 
 
 class _Reach:
     """The rules that can count in a namespace. Namespaces that the policy does not tell apart share one."""
 
-    __slots__ = ("names",)
+    __slots__ = ("places",)
 
-    def __init__(self, names: Sequence[Inner]) -> None:
-        self.names = names
-
-    def found(self, subjects: frozenset[str], keys: Sequence[int]) -> dict[int, str]:
-        """The rules for ``subjects`` with one of ``keys``, each with its subject."""
-        found: dict[int, str] = {}
-        for names in self.names:
-            for name in names.keys() & subjects:
-                cell = names[name]
-                for key in keys:
-                    if key in cell:
-                        rules = cell[key]
-                        if isinstance(rules, int):
-                            found[rules] = name
-                        else:
-                            found |= dict.fromkeys(rules, name)
-        return found
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = places
 
 
 def _elsewhere(verdict: Verdict, namespace: str | None) -> Verdict:
@@ -87,24 +87,17 @@ class CompiledAuthorizer(BundleAuthorizer):
 
     def __init__(self, revision: Revision) -> None:
         super().__init__(revision)
-        self._index = Index(self._rules, consume=True)
+        self._index = Index(self._rules, consume=True, fill=False)
         if self._index.slow:
             raise NotCompilable(self._index.slow)
         del self._rules
-        self._index.forget_rows()
         self._branch = self._index.branches[0]
-        self._looked_up = self._can_be_looked_up()
-        self._near = NearMisses(self._index, revision.lines, self._model) if self._looked_up else None
-        self._members = frozenset(name for roles in self._subject_roles for name in roles.members())
-        self._named = self._subjects_named() if self._looked_up else _NO_SUBJECTS
-        self._everyone = self._meant_by(f"role:{EVERYONE}") if self._looked_up else _NO_SUBJECTS
-        self._authenticated = self._everyone
-        if self._looked_up:
-            self._authenticated |= self._meant_by(f"role:{AUTHENTICATED}")
-        roles = [name for name in self._named if name.startswith("role:")]
-        self._meant = {name[5:]: self._meant_by(name) for name in roles}
-        self._roles = {role: self._authenticated | meant for role, meant in self._meant.items()}
-        self._known_roles = frozenset(self._roles)
+        looked_up = self._can_be_looked_up()
+        self._callers = self._renamed() if looked_up else Callers((), (), lambda _: ())
+        self._index.fill()
+        self._index.forget_rows()
+        self._effect, self._names, self._subjects = self._model.effect, self._branch.names, self._branch.subjects
+        self._near = NearMisses(self._index, revision.lines, self._model) if looked_up else None
         self._forget()
 
     @property
@@ -123,7 +116,9 @@ class CompiledAuthorizer(BundleAuthorizer):
         self._namespaces: Memory[str | None, _Reach] = Memory(LIMIT)
         self._reaches: dict[tuple[int, ...], _Reach] = {}
         self._methods: Memory[str, _Method] = Memory(LIMIT)
-        self._shared: Memory[tuple[object, ...], Verdict] = Memory(LIMIT)
+        self._kinds: Memory[tuple[tuple[int, ...], bool], _Method] = Memory(LIMIT)
+        self._shared: Memory[tuple[_Reach, _Method, frozenset[Name]], Verdict] = Memory(LIMIT)
+        self._answers: Memory[tuple[object, ...], Verdict] = Memory(LIMIT)
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """Whether the caller with ``claims`` may make ``call``, in every namespace that it names.
@@ -147,103 +142,115 @@ class CompiledAuthorizer(BundleAuthorizer):
         if call.unreadable is not None:
             return self._verdict(claims, call)
         decided = self._decided  # the one of before the answer is worked out: see EndingAuthorizer
-        verdict = decided.recall(question)
+        verdict = decided.recall(question) if decided.former else None
         if verdict is None:
             # A method and a namespace that are remembered have passed every check of their names.
-            method = self._methods.young.get(name)
-            if method is not None and len(namespaces) == 1 and not method.cluster:
+            method, near = self._methods.young.get(name), self._near
+            if method is not None and near is not None and len(namespaces) == 1 and not method.cluster:
                 reach = self._namespaces.young.get(namespaces[0])
                 if reach is not None:
-                    verdict = self._at(reach, name, method, claims, namespaces[0])
+                    verdict = self._at(near, reach, method, claims, namespaces[0])
             if verdict is None:
                 verdict = self._verdict(claims, call)
-            if verdict.reason in _DECIDED and len(namespaces) <= _NAMESPACES_LIMIT:
+            reason = verdict.reason
+            if (reason is _ALLOWED or reason is _NO_RULE or reason is _DENIED) and len(namespaces) <= _NAMESPACES_LIMIT:
                 decided.keep(question, verdict)
         return verdict
 
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
-        if not self._looked_up:
+        near = self._near
+        if near is None:
             return self._ask_for_each(claims, method, api, namespace)
-        request = self._request("", namespace, method, api)
-        reach = self._namespaces.recall(namespace) or self._reach(namespace, request)
-        known = self._methods.recall(method) or self._method(method, api, request)
-        return self._at(reach, method, known, claims, namespace)
+        reach = self._namespaces.recall(namespace) or self._reach(namespace)
+        known = self._methods.recall(method) or self._method(method, api, near)
+        return self._at(near, reach, known, claims, namespace)
 
-    def _reach(self, namespace: str | None, request: Sequence[str]) -> _Reach:
-        names = self._branch.names_at(request)
+    def _reach(self, namespace: str | None) -> _Reach:
+        request = [NOWHERE if namespace is None else namespace] * len(self._model.request)
+        places = self._branch.places_at(request)
         # As many as the policy tells apart, whatever namespaces are asked for.
-        reach = self._reaches.setdefault(tuple(map(id, names)), _Reach(names))
+        reach = self._reaches.setdefault(tuple(map(id, places)), _Reach(places))
         self._namespaces.keep(namespace, reach)
         return reach
 
-    def _method(self, method: str, api: ApiMethod, request: Sequence[str]) -> _Method:
-        keys = tuple(self._branch.keys_of(request))
-        elsewhere = self._near.elsewhere(keys) if self._near else _NOBODY
-        known = _Method(keys, elsewhere, cluster=api.scope is Scope.CLUSTER)
+    def _method(self, method: str, api: ApiMethod, near: NearMisses) -> _Method:
+        keys = tuple(self._branch.keys_of(self._request("", None, method, api)))
+        kind = (keys, api.scope is Scope.CLUSTER)
+        known = self._kinds.recall(kind)
+        if known is None:
+            counting = self._callers.meaning(near.named(keys))
+            known = _Method(keys, counting, near.elsewhere(keys), cluster=kind[1])
+            self._kinds.keep(kind, known)
         self._methods.keep(method, known)
         return known
 
-    def _at(self, reach: _Reach, name: str, method: _Method, claims: Claims, namespace: str | None) -> Verdict:
+    def _at(self, near: NearMisses, reach: _Reach, method: _Method, claims: Claims, namespace: str | None) -> Verdict:
         """The answer to one question, which leads to ``reach``."""
-        principal, held = claims.principal, claims.system
+        shared, answers = self._shared, self._answers  # those of before the answer is worked out, as in _decide
+        principal, callers = claims.principal, self._callers
+        # Of the caller's roles, those that can make a difference, so that the others make no new question. Of two sets
+        # the smaller one is gone through: many roles cost hardly more than few.
+        held = method.counting & claims.system
         if namespace is not None and (here := claims.namespaces.get(namespace)):
-            held = held | here if held else here
-        held = held & self._known_roles
-        if principal.kind is PrincipalKind.ANONYMOUS or principal.id in self._named:
-            return self._worked_out(reach, name, method, principal, held, namespace)
-        # The policy does not know the caller's name, so all callers with these roles get the same answer.
-        shared, memory = (reach, name, held), self._shared  # taken before the answer is worked out, as in _decide
-        verdict = memory.recall(shared)
+            held = held | (method.counting & here) if held else method.counting & here
+        question = (reach, method, held)
+        alike = callers.alike(principal)
+        if alike:
+            verdict = shared.young.get(question) or shared.recall(question)
+            if verdict is not None:
+                return verdict if verdict.namespace == namespace else _elsewhere(verdict, namespace)
+        members = callers.members & held
+        others = callers.others(principal, members)
+        found, personal = self._found(reach, method.keys, principal, held, others)
+        effect, rule = resolve(self._effect, sorted(found), self._index.effects) if found else _NOTHING
+        name = self._names[self._subjects[rule]] if rule >= 0 else ""
+        via = name if rule < 0 or name in held else callers.via(principal, members, name)
+        elsewhere = method.elsewhere(held, others) if rule < 0 else -1
+        answer = (reach, rule, via) if rule >= 0 else (reach, method, elsewhere)
+        verdict = answers.recall(answer)
         if verdict is None:
-            verdict = self._worked_out(reach, name, method, principal, held, namespace)
-            memory.keep(shared, verdict)
-        elif verdict.namespace != namespace:
-            verdict = _elsewhere(verdict, namespace)
-        return verdict
+            if rule >= 0:
+                subject = subject_of(via)
+                decided = self._rule(self._index.lines[rule], (subject,), subject, "")
+                verdict = self._answer(EFFECTS[effect], decided, namespace)
+            else:
+                told = (near.here(reach.places, method.keys), near.told_elsewhere(elsewhere))
+                detail = "; ".join(filter(None, told)) or "no rule comes near"
+                verdict = self._answer(Effect.NO_OPINION, None, namespace, detail)
+            answers.keep(answer, verdict)
+        if alike and not personal:
+            shared.keep(question, verdict)
+        return verdict if verdict.namespace == namespace else _elsewhere(verdict, namespace)
 
-    def _worked_out(
+    def _found(
         self,
         reach: _Reach,
-        name: str,
-        method: _Method,
+        keys: Sequence[int],
         principal: Principal,
-        held: frozenset[str],
-        namespace: str | None,
-    ) -> Verdict:
-        subjects, memory = self._subjects(principal, held), self._shared
-        found = reach.found(subjects, method.keys)
-        effect, rule = resolve(self._model.effect, sorted(found), self._index.effects) if found else _NOTHING
-        if rule < 0:
-            return self._no_rule(reach, name, method, subjects, namespace)
-        subject = found[rule]
-        via = subject if subject[:5] == "role:" and subject[5:] in held else self._via(principal, held, subject)
-        shared = (reach, rule, via)
-        verdict = memory.recall(shared)
-        if verdict is None:
-            decided = self._rule(self._index.lines[rule], (via,), via, "")
-            verdict = self._answer(EFFECTS[effect], decided, namespace)
-            memory.keep(shared, verdict)
-        elif verdict.namespace != namespace:
-            verdict = _elsewhere(verdict, namespace)
-        return verdict
-
-    def _no_rule(
-        self, reach: _Reach, name: str, method: _Method, subjects: frozenset[str], namespace: str | None
-    ) -> Verdict:
-        """No rule decided: what came near is told."""
-        near, places = self._near, method.elsewhere
-        elsewhere = min([places[each] for each in places.keys() & subjects], default=-1)
-        shared = (reach, name, elsewhere)
-        verdict = self._shared.recall(shared)
-        if verdict is None:
-            here = near.here(reach.names, method.keys) if near else ""
-            there = near.told_elsewhere(elsewhere) if near else ""
-            detail = "; ".join(filter(None, (here, there))) or "no rule comes near"
-            verdict = self._answer(Effect.NO_OPINION, None, namespace, detail)
-            self._shared.keep(shared, verdict)
-        elif verdict.namespace != namespace:
-            verdict = _elsewhere(verdict, namespace)
-        return verdict
+        held: frozenset[Name],
+        others: frozenset[Name],
+    ) -> tuple[list[int], bool]:
+        """The rules that mean the caller, with one of ``keys``; and whether any of those looked at is for a user."""
+        found: list[int] = []
+        personal = False
+        names, subjects = self._names, self._subjects
+        for place in reach.places:
+            for key in keys:
+                if key in place:
+                    cell = place[key]
+                    if isinstance(cell, dict):
+                        personal, named = True, self._callers.named(principal)
+                        found += self._branch.among((cell,), held.union(others, (named,) if named else ()))
+                        continue
+                    for rule in (cell,) if isinstance(cell, int) else cell:
+                        name = names[subjects[rule]]
+                        if name in held or name in others:
+                            found.append(rule)
+                        elif isinstance(name, Named):
+                            personal = True
+                            if name is self._callers.named(principal):
+                                found.append(rule)
+        return found, personal
 
     def _request(self, subject: str, namespace: str | None, method: str, api: ApiMethod) -> tuple[str, ...]:
         values = request_values(namespace, method, api)
@@ -276,46 +283,15 @@ class CompiledAuthorizer(BundleAuthorizer):
         parts += [(branch.outer, {"dom"})] if branch.outer >= 0 else []
         return all({self._model.request[at] for at in branch.selectors[field].uses} <= of for field, of in parts)
 
-    def _meant_by(self, subject: str) -> frozenset[str]:
-        """What rules may say for ``subject`` to be meant."""
-        request = [subject if name == "sub" else "" for name in self._model.request]
-        return frozenset(self._branch.selectors[self._branch.inner].find(request))
+    def _renamed(self) -> Callers:
+        """Whom the rules mean by whom; the index names subjects likewise from then on."""
+        branch, fields = self._branch, self._model.request
+        selector = branch.selectors[branch.inner]
 
-    def _subjects_named(self) -> frozenset[str]:
-        """Every subject that the policy names."""
-        names: set[str] = set()
-        for below in self._branch.cells.values():
-            names.update(below)
-        return self._members.union(names)
+        def meant_by(subject: str) -> Collection[str]:
+            return selector.find([subject if field == "sub" else "" for field in fields])
 
-    def _subjects(self, principal: Principal, held: frozenset[str]) -> frozenset[str]:
-        """What rules may say for a caller to be meant, who holds the roles ``held``, all known to the policy."""
-        if principal.kind is PrincipalKind.ANONYMOUS:
-            return self._everyone.union(*[self._meant[role] for role in held])
-        roles = self._roles
-        if len(held) == 1:
-            (role,) = held
-            subjects = roles[role]
-        else:
-            subjects = self._authenticated.union(*[roles[role] for role in held])
-        user = principal.id
-        if user in self._named:
-            return subjects.union(self._meant_by(user) if user in self._members else (user,))
-        return subjects
-
-    def _via(self, principal: Principal, held: frozenset[str], name: str) -> str:
-        """The caller's own subject that is ``name``, or else the first that leads to it."""
-        if name == f"role:{EVERYONE}":
-            return name
-        if principal.kind is not PrincipalKind.ANONYMOUS:
-            if name == f"role:{AUTHENTICATED}":
-                return name
-            user = principal.id
-            if name == user or (user in self._members and name in self._meant_by(user)):
-                return user
-        meant = self._meant
-        for role in sorted(held):
-            if name in meant[role]:
-                return f"role:{role}"
-        proven = principal.kind is not PrincipalKind.ANONYMOUS and name in meant.get(AUTHENTICATED, _NO_SUBJECTS)
-        return f"role:{AUTHENTICATED}" if proven else f"role:{EVERYONE}"
+        members = dict.fromkeys(name for roles in self._subject_roles for name in roles.members())
+        callers = Callers(map(str, branch.names), members, meant_by)
+        branch.rename(callers.name_of)
+        return callers

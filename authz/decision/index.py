@@ -1,30 +1,34 @@
 """Index: the rules of a policy, found by what a request asks instead of by a scan.
 
-What a rule says in each field that the matcher asks about is a key: first the namespace, then the subject, then
-whatever else there is. A request leads to a few keys, whatever the number of rules.
+What a rule says in each field that the matcher asks about is a key: first the namespace, then whatever is asked apart
+from the subject, and of the few rules that are left, whom each is for. A request leads to a few keys, whatever the
+number of rules.
 """
 
 from __future__ import annotations
 
 import ast
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from operator import itemgetter
 from typing import Final
 
 from casbin.model import FunctionMap
 
+from authz.decision.callers import Name
 from authz.decision.rules import ALLOW, Rules, decides, resolve
 from authz.decision.selector import Both, Condition, Language, NotCompilable, Request, Row, Selector
 from authz.policy.distributions import refuse_two_casbins
 from authz.policy.ending import without_end
+from authz.policy.lines import let_go, parts
 from authz.policy.matcher import parse_matcher
 
-Cell = Mapping[int, int | tuple[int, ...]]
-"""Number of what else a rule says -> the rules that say so."""
-Inner = Mapping[str, Cell]
-"""Subject -> cell."""
+Cell = int | tuple[int, ...] | dict[Name, int | tuple[int, ...]]
+"""The rules that say the same but for whom they are: one, a few, or many by their subjects."""
+Place = Mapping[int, Cell]
+"""Number of what rules say apart from namespace and subject -> those that say so."""
+_FEW: Final = 8
 _BRANCHES_LIMIT: Final = 16
 _ALL: Final = ("",)
 
@@ -44,8 +48,13 @@ class Index:
 
     __slots__ = ("_condition", "_effect", "_empty", "_rows", "branches", "effects", "ends", "lines", "slow")
 
-    def __init__(self, rules: Rules, *, consume: bool = False) -> None:
-        """``consume``: empty ``rules.rows`` if they are not needed again, before as much memory is taken anew."""
+    def __init__(self, rules: Rules, *, consume: bool = False, fill: bool = True) -> None:
+        """
+        Args:
+            rules: the rules.
+            consume: empty ``rules.rows`` if they are not needed again, before as much memory is taken anew.
+            fill: False leaves :meth:`fill` to the caller.
+        """
         # a rule that has ended has no effect; whether it matches is not asked
         tree = without_end(parse_matcher(rules.model))
         functions = FunctionMap.load_function_map().get_functions()
@@ -63,7 +72,12 @@ class Index:
         self._condition: Condition | None = None if self.slow else language.condition(tree)
         self._empty = ("",) * len(rules.model.policies["p"])
         if consume and not self.slow and all(branch.total for branch in self.branches):
-            rules.rows.clear()
+            let_go(rules.rows)
+        if fill:
+            self.fill()
+
+    def fill(self) -> None:
+        """Put the rules where they are found."""
         for branch in self.branches:
             branch.fill()
 
@@ -93,7 +107,7 @@ class Index:
             return self._scanned(request, self._condition)
 
     def _scanned(self, request: Request, condition: Condition) -> list[int]:
-        found = []
+        found: list[int] = []
         for rule, row in enumerate(self._rows):
             if condition(request, row):
                 found.append(rule)
@@ -124,19 +138,14 @@ class _Column:
     __slots__ = ("rules", "values")
 
     def __init__(self, rows: Sequence[Row], fields: Sequence[int]) -> None:
-        pick = itemgetter(*fields) if len(fields) > 1 else None
-        if pick is not None:
-            numbers: dict[object, int] = dict.fromkeys(map(pick, rows), 0)
-        else:
-            numbers = dict.fromkeys([row[fields[0]] for row in rows] if fields else ("",), 0)
-        for number, key in enumerate(numbers):
-            numbers[key] = number
-        if not fields:
-            self.rules = array("I", bytes(4 * len(rows)))
-        elif pick is not None:
-            self.rules = array("I", map(numbers.__getitem__, map(pick, rows)))
-        else:
-            self.rules = array("I", [numbers[row[fields[0]]] for row in rows])
+        numbers: dict[object, int] = {}
+        self.rules = array("I")
+        for part in parts(rows):
+            keys = list(map(itemgetter(*fields), part)) if fields else [""] * len(part)
+            for key in dict.fromkeys(keys):
+                if key not in numbers:
+                    numbers[key] = len(numbers)
+            self.rules.extend(map(numbers.__getitem__, keys))
         # Copies: were they the rows' own texts, these few would keep the rows' memory from being given back.
         self.values = [tuple(map(_copy, key if isinstance(key, tuple) else (key,))) for key in numbers]
         if not fields:
@@ -153,7 +162,9 @@ class Branch:
         outer: the field that is looked up first, the namespace's; -1: there is none.
         inner: the field that is looked up second, the subject's; -1: there is none.
         rest: the other fields, which are looked up last, together.
-        cells: value of ``outer`` -> value of ``inner`` -> number of the values of ``rest`` -> rules.
+        places: value of ``outer`` -> number of the values of ``rest`` -> rules.
+        names: each value of ``inner``.
+        subjects: for each rule, which of ``names`` it is for.
     """
 
     __slots__ = (
@@ -163,12 +174,14 @@ class Branch:
         "_guards",
         "_numbers",
         "_rows",
-        "cells",
         "inner",
+        "names",
         "outer",
+        "places",
         "rest",
         "selectors",
         "slow",
+        "subjects",
         "total",
     )
 
@@ -204,40 +217,54 @@ class Branch:
         )
         self.rest = sorted(self.selectors.keys() - {self.inner, self.outer})
         self._numbers: dict[tuple[str, ...], int] = {}
-        self._columns = [_Column(rules.rows, [at] if at >= 0 else []) for at in (self.outer, self.inner)]
-        self._columns.append(_Column(rules.rows, self.rest))
-        self.cells: dict[str, Inner] = {}
+        inner = _Column(rules.rows, [self.inner] if self.inner >= 0 else [])
+        self.names: list[Name] = [_only(values) for values in inner.values]
+        self.subjects = inner.rules
+        self._columns = [_Column(rules.rows, [self.outer] if self.outer >= 0 else []), _Column(rules.rows, self.rest)]
+        self.places: dict[str, dict[int, Cell]] = {}
+
+    def subject(self, rule: int) -> Name:
+        """Whom ``rule`` is for."""
+        return self.names[self.subjects[rule]]
+
+    def rename(self, name_of: Callable[[str], Name]) -> None:
+        """Name subjects as ``name_of`` says, before :meth:`fill`. From then on, :meth:`found` finds nobody."""
+        self.names = [name_of(str(name)) for name in self.names]
 
     def fill(self) -> None:
         """Put the rules into their cells. The rules' own fields may have been let go before."""
-        cells: dict[str, dict[str, dict[int, int | tuple[int, ...]]]] = {}
-        outer, inner, rest = self._columns
-        self._numbers = {values: number for number, values in enumerate(rest.values)}
-        ats, heads = [_only(values) for values in outer.values], [_only(values) for values in inner.values]
-        for rule, (at, head, key) in enumerate(zip(outer.rules, inner.rules, rest.rules, strict=True)):
-            names = cells.get(ats[at])
-            if names is None:
-                names = cells[ats[at]] = {}
-            name = heads[head]
-            cell = names.get(name)
-            if cell is None:
-                cell = names[name] = {}
-            before = cell.get(key)
+        outer, rest = self._columns
+        names, subjects = self.names, self.subjects
+        # One object for each number: a look-up that finds the very object compares nothing.
+        numbers = list(range(len(rest.values)))
+        self._numbers = dict(zip(rest.values, numbers, strict=True))
+        places: list[dict[int, Cell]] = [{} for _ in outer.values]
+        for rule, (at, number) in enumerate(zip(outer.rules, rest.rules, strict=True)):
+            place, key = places[at], numbers[number]
+            before = place.get(key)
             if before is None:
-                cell[key] = rule
+                place[key] = rule
+            elif isinstance(before, int):
+                place[key] = (before, rule)
+            elif isinstance(before, dict):
+                _add(before, names[subjects[rule]], rule)
+            elif len(before) < _FEW:
+                place[key] = (*before, rule)
             else:
-                cell[key] = (*before, rule) if isinstance(before, tuple) else (before, rule)
-        self.cells = dict(cells)
+                many = place[key] = {}
+                for each in (*before, rule):
+                    _add(many, names[subjects[each]], each)
+        self.places = {_only(values): place for values, place in zip(outer.values, places, strict=True)}
         del self._columns
 
     def forget_rows(self) -> None:
         """Let go of the rules' fields."""
         self._rows = ()
 
-    def names_at(self, request: Request) -> list[Inner]:
+    def places_at(self, request: Request) -> list[Place]:
         """What ``outer`` leads to."""
         values = self.selectors[self.outer].find(request) if self.outer >= 0 else _ALL
-        return [names for value in values if (names := self.cells.get(value)) is not None]
+        return [place for value in values if (place := self.places.get(value)) is not None]
 
     def keys_of(self, request: Request) -> list[int]:
         """The numbers to look up last."""
@@ -253,25 +280,40 @@ class Branch:
         else:
             wanted = frozenset(self.selectors[self.inner].find(request) if self.inner >= 0 else _ALL)
             keys = self.keys_of(request)
-            rules = [rule for names in self.names_at(request) for rule in rules_for(names, wanted, keys)]
+            cells = [place[key] for place in self.places_at(request) for key in keys if key in place]
+            rules = self.among(cells, wanted)
         if not self._filters:
             return rules
         rows, filters = self._rows, self._filters
         return [rule for rule in rules if all(each(request, rows[rule]) for each in filters)]
 
-
-def rules_for(names: Inner, wanted: Collection[str], keys: Sequence[int]) -> Iterator[int]:
-    """The rules in ``names`` for one of the subjects ``wanted`` and one of ``keys``."""
-    for name in names.keys() & wanted:
-        cell = names[name]
-        for key in keys:
-            rule = cell.get(key)
-            if rule is None:
-                continue
-            if isinstance(rule, tuple):
-                yield from rule
+    def among(self, cells: Iterable[Cell], names: Collection[Name]) -> list[int]:
+        """The rules in ``cells`` for one of ``names``, in no order."""
+        found: list[int] = []
+        for cell in cells:
+            if isinstance(cell, dict):
+                for name in cell.keys() & names:
+                    found += rules_in(cell[name])
             else:
-                yield rule
+                found += [rule for rule in rules_in(cell) if self.subject(rule) in names]
+        return found
+
+
+def rules_in(cell: Cell) -> Iterable[int]:
+    """Every rule in ``cell``."""
+    if isinstance(cell, int):
+        return (cell,)
+    if isinstance(cell, dict):
+        return (rule for rules in cell.values() for rule in ((rules,) if isinstance(rules, int) else rules))
+    return cell
+
+
+def _add(many: dict[Name, int | tuple[int, ...]], name: Name, rule: int) -> None:
+    before = many.get(name)
+    if before is None:
+        many[name] = rule
+    else:
+        many[name] = (*before, rule) if isinstance(before, tuple) else (before, rule)
 
 
 def _uses(selector: Selector, names: Sequence[str], name: str) -> bool:

@@ -20,27 +20,28 @@ class Memory(Generic[K, V]):
 
     Attributes:
         young: the entries to look into first, with a plain ``get``. Replaced as a whole: do not hold on to it.
+        former: what is carried over from by :meth:`recall`, if it is not empty.
         stored: how many entries were ever kept: what was not found, and had to be worked out.
     """
 
-    __slots__ = ("_former", "_given_up", "_limit", "_lock", "stored", "young")
+    __slots__ = ("_given_up", "_limit", "_lock", "former", "stored", "young")
 
     def __init__(self, limit: int) -> None:
         self.young: dict[K, V] = {}
-        self._former: dict[K, V] = {}
+        self.former: dict[K, V] = {}
         self._given_up: dict[K, V] = {}
         self._limit = limit
         self.stored = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self.young) + len(self._former) + len(self._given_up)
+        return len(self.young) + len(self.former) + len(self._given_up)
 
     def recall(self, key: K) -> V | None:
         """What is kept for ``key``."""
         value = self.young.get(key)
-        if value is None and self._former:
-            value = self._former.get(key)
+        if value is None and self.former:
+            value = self.former.get(key)
             if value is not None:
                 with self._lock:
                     self._put(key, value)
@@ -50,12 +51,15 @@ class Memory(Generic[K, V]):
         """Keep ``value`` for ``key``, for a while."""
         with self._lock:
             self.stored += 1
-            self._put(key, value)
+            if len(self.young) >= self._limit or self._given_up:
+                self._put(key, value)
+            else:
+                self.young[key] = value
 
     def _put(self, key: K, value: V) -> None:
         if len(self.young) >= self._limit:
-            self._given_up = self._former
-            self._former = self.young
+            self._given_up = self.former
+            self.former = self.young
             self.young = {}
         self.young[key] = value
         if self._given_up:

@@ -15,6 +15,11 @@ ALLOW: Final = 1
 DENY: Final = 2
 NEITHER: Final = 0
 _EFFECTS: Final = {"allow": ALLOW, "deny": DENY}
+# Reading a member of an enumeration costs more than what it is compared for.
+_ALLOW_OVERRIDE: Final = PolicyEffect.ALLOW_OVERRIDE
+_DENY_OVERRIDE: Final = PolicyEffect.DENY_OVERRIDE
+_PRIORITY: Final = PolicyEffect.PRIORITY
+_SUBJECT_PRIORITY: Final = PolicyEffect.SUBJECT_PRIORITY
 
 
 class Rules:
@@ -31,8 +36,12 @@ class Rules:
 
     __slots__ = ("effects", "ends", "lines", "model", "roles", "rows")
 
-    def __init__(self, model: Model, lines: Iterable[Sequence[str]]) -> None:
-        """``lines``: each line's type, then its fields.
+    def __init__(self, model: Model, lines: Iterable[Sequence[str]], *, owned: bool = False) -> None:
+        """
+        Args:
+            model: the model.
+            lines: each line's type, then its fields.
+            owned: nobody else needs ``lines`` that are lists: they are kept and not copied.
 
         Raises:
             PolicyError: a line or a definition that Casbin cannot evaluate.
@@ -43,11 +52,16 @@ class Rules:
         self.lines: list[int] = []
         note, rules = self.lines.append, of_type["p"].append
         for index, line in enumerate(lines):
-            if line[0] == "p":
+            ptype, fields = line[0], line
+            if owned and isinstance(line, list):
+                del line[0]
+            else:
+                fields = line[1:]
+            if ptype == "p":
                 note(index)
-                rules(line[1:])
-            elif line[0] in of_type:
-                of_type[line[0]].append(line[1:])
+                rules(fields)
+            elif ptype in of_type:
+                of_type[ptype].append(fields)
         self.rows: list[Sequence[str]] = of_type["p"]
         if any(len(row) != len(names) for row in self.rows):
             raise PolicyError.at(model.places["p"], f"some rule has not {len(names)} fields")
@@ -127,9 +141,9 @@ def _levels(model: Model, lines: Sequence[Sequence[str]]) -> dict[tuple[str, str
 
 def decides(effect: PolicyEffect, of_rule: int) -> bool:
     """Whether Casbin stops at a matching rule with the effect ``of_rule``."""
-    if effect is PolicyEffect.ALLOW_OVERRIDE:
+    if effect is _ALLOW_OVERRIDE:
         return of_rule == ALLOW
-    if effect in (PolicyEffect.PRIORITY, PolicyEffect.SUBJECT_PRIORITY):
+    if effect is _PRIORITY or effect is _SUBJECT_PRIORITY:
         return of_rule != NEITHER
     return of_rule == DENY
 
@@ -142,16 +156,16 @@ def resolve(effect: PolicyEffect, found: Sequence[int], effects: bytes) -> tuple
         found: positions of the matching rules, ascending.
         effects: for each rule, ALLOW, DENY or NEITHER.
     """
-    if effect in (PolicyEffect.PRIORITY, PolicyEffect.SUBJECT_PRIORITY):
+    if effect is _PRIORITY or effect is _SUBJECT_PRIORITY:
         for rule in found:
             if effects[rule]:
                 return effects[rule], rule
         return NEITHER, -1
-    if effect is not PolicyEffect.ALLOW_OVERRIDE:
+    if effect is not _ALLOW_OVERRIDE:
         for rule in found:
             if effects[rule] == DENY:
                 return DENY, rule
-        if effect is PolicyEffect.DENY_OVERRIDE:
+        if effect is _DENY_OVERRIDE:
             return ALLOW, -1
     for rule in found:
         if effects[rule] == ALLOW:

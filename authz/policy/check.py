@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from authz.call import NAMESPACE_RULE, Access, Scope, is_method, is_namespace
@@ -16,7 +16,7 @@ from authz.document import did_you_mean
 from authz.errors import Place, Problem
 from authz.policy.catalogue import Catalogue
 from authz.policy.ending import END_RULE, end_field, read_end
-from authz.policy.lines import PolicyLines
+from authz.policy.lines import PolicyLines, parts
 from authz.policy.matcher import FUNCTIONS, constants, uses
 from authz.policy.model import Model, PolicyEffect
 from authz.policy.revision import NOWHERE
@@ -27,7 +27,6 @@ REQUEST_FIELDS: Final = ("sub", "dom", "obj", "act")
 _ROLE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _EFFECTS: Final = ("allow", "deny")
 _ACCESS: Final = tuple(access.value for access in Access)
-_PART: Final = 2048
 _Found = tuple[str, str] | None
 _Edges = dict[str, dict[str, int]]
 
@@ -127,7 +126,7 @@ class LineCheck:
         seen: dict[tuple[str, int], dict[str, None]] = {}
         for ptype, width in self._widths.items():
             columns: list[dict[str, None]] = [{} for _ in range(width + 1)]
-            for part in _parts(by_type[ptype]):
+            for part in parts(by_type[ptype]):
                 for column, cells in zip(columns, zip(*part, strict=True), strict=True):
                     column.update(dict.fromkeys(cells))
             seen |= {(ptype, field): columns[field] for field in range(1, width + 1)}
@@ -310,7 +309,7 @@ class LineCheck:
     def _duplicates(self, rows: list[list[str]]) -> None:
         # Texts, not tuples: Python keeps some freed tuples for later, and with them the memory around them.
         once: set[str] = set()
-        for part in _parts(rows):
+        for part in parts(rows):
             once.update(map(",".join, part))
         if len(once) != len(rows):
             first: dict[str, int] = {}
@@ -325,11 +324,6 @@ class LineCheck:
                 if row[0] == "p" and row[eft] == "deny" and ",".join([*row[:eft], "allow", *row[eft + 1 :]]) in once:
                     message = "the same is allowed by another line, which has no effect then"
                     self.warnings.append(Problem(self._lines.place(index, eft), message, "remove one of them"))
-
-
-def _parts(rows: Sequence[list[str]]) -> Iterator[Sequence[list[str]]]:
-    """``rows`` in parts so small that other threads get their turn between them."""
-    return (rows[start : start + _PART] for start in range(0, len(rows), _PART))
 
 
 def _end(value: str) -> _Found:

@@ -11,13 +11,17 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, overload
+from typing import Final, TypeVar, overload
 
 from authz.errors import Place, Problem
 
 _ODD: Final = re.compile(r"[\"()\[\]\t;\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\ufeff\u2000-\u200f\u2028-\u202f\u3000]")
 _MARKER: Final = re.compile(r"(?:<{7}|={7}|>{7}|\|{7})(?: .*)?")
+_PART: Final = 2048
+_LETTERS: Final = 4096
 _BLANK: Final = re.compile(r"[\x00-\x1f\x7f-\xa0\ufeff\u2000-\u200f\u2028-\u202f\u3000]")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,13 @@ class PolicyLines(Sequence[PolicyLine]):
         """Add the lines of the file ``path``; what is no policy line at all goes to ``problems``."""
         self._files.append((path, text))
         self._firsts.append(len(self._numbers))
-        odd = _ODD.search(text) is not None
+        # No single step is long: while it lasts, no other thread decides anything.
+        odd = any(_ODD.search(text, at, at + _LETTERS) for at in range(0, len(text), _LETTERS))
         rows = None if self._rows is None else self._rows.append
         one = self._same.setdefault
         note_number, note_start = self._numbers.append, self._starts.append
         start = 0
-        for number, raw in enumerate(text.split("\n"), 1):
+        for number, raw in enumerate(_raw_lines(text), 1):
             line = raw.strip()
             if line and line[0] != "#":
                 # Few lines need a second look; the others cost no more than this one.
@@ -76,7 +81,7 @@ class PolicyLines(Sequence[PolicyLine]):
     def rows(self) -> list[list[str]]:
         """Every line as a list: its type, then its fields. Equal texts are one object.
 
-        The lists are kept for whoever asks next, until :meth:`forget_rows`.
+        The lists are kept for whoever asks next, until :meth:`take_rows`.
         """
         rows = self._rows
         if rows is None:
@@ -85,15 +90,31 @@ class PolicyLines(Sequence[PolicyLine]):
             self._rows = rows
         return rows
 
-    def forget_rows(self) -> None:
-        """Let go of what :meth:`rows` keeps."""
+    def take_rows(self) -> Iterator[list[str]]:
+        """The same, one after the other, each let go of as the next ones are taken."""
+        rows = self.rows()
         self._rows, self._same = None, {}
+        while rows:
+            part = rows[:_PART]
+            del rows[:_PART]
+            yield from part
 
     def _raw(self, index: int) -> tuple[str, str]:
         path, text = self._files[bisect_right(self._firsts, index) - 1]
         start = self._starts[index]
         stop = text.find("\n", start)
         return path, text[start : stop if stop >= 0 else len(text)]
+
+    def written(self, index: int) -> tuple[str, Place]:
+        """The text of line ``index``, as :attr:`PolicyLine.text`, and where it is written: without the way round."""
+        path, raw = self._raw(index)
+        plain = raw.replace(", ", ",")
+        text = ", ".join(_split(raw)) if " " in plain or "\r" in plain else plain.replace(",", ", ")
+        return text, Place(path, self._numbers[index], len(raw) - len(raw.lstrip()) + 1)
+
+    def at(self, index: int) -> tuple[str, int]:
+        """The file and the number of line ``index``."""
+        return self._files[bisect_right(self._firsts, index) - 1][0], self._numbers[index]
 
     def place(self, index: int, field: int = 0) -> Place:
         """Where line ``index`` is written, or its ``field`` (0: the type, 1: the first field, ...)."""
@@ -123,6 +144,26 @@ class PolicyLines(Sequence[PolicyLine]):
     def __iter__(self) -> Iterator[PolicyLine]:
         for index, (ptype, *fields) in enumerate(self.rows()):
             yield PolicyLine(ptype, tuple(fields), self.place(index))
+
+
+def parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """``rows`` in parts so small that other threads get their turn between them."""
+    return (rows[start : start + _PART] for start in range(0, len(rows), _PART))
+
+
+def let_go(rows: list[T]) -> None:
+    """Empty ``rows``, likewise: with many, even that takes its time."""
+    while rows:
+        del rows[-_PART:]
+
+
+def _raw_lines(text: str) -> Iterator[str]:
+    """``text.split("\\n")``, likewise."""
+    start = 0
+    while (end := text.find("\n", start + _LETTERS)) >= 0:
+        yield from text[start:end].split("\n")
+        start = end + 1
+    yield from text[start:].split("\n")
 
 
 def _split(line: str) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from authz.call import Access, ApiMethod, Call, Scope
 from authz.claims.base import Claims
-from authz.decision import authorizer_for
+from authz.decision import authorizer_for, index
 from authz.decision.base import Effect
 from authz.decision.bundle import subjects_of
 from authz.decision.casbin import CasbinAuthorizer
@@ -97,20 +97,24 @@ def expected(model: str, policy: str, claims: Claims, call: Call) -> Effect:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("few", [index._FEW, 1])
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(
     st.lists(rule, min_size=1, max_size=10),
     st.lists(member, max_size=4),
     st.lists(group, max_size=3),
-    st.lists(st.tuples(claims, call), min_size=1, max_size=6),
+    st.lists(st.tuples(claims, call), min_size=1, max_size=12),
 )
 def test_several_ways_to_one_answer(
     model: str,
+    few: int,
+    monkeypatch: pytest.MonkeyPatch,
     rules: list[tuple[str, ...]],
     members: list[tuple[str, str]],
     groups: list[tuple[str, str]],
     asked: list[tuple[Claims, Call]],
 ) -> None:
+    monkeypatch.setattr(index, "_FEW", few)
     text = MODELS[model]
     domain = ", n1" if "g = _, _, _" in text else ""
     lines = [f"p, {', '.join(each)}" for each in rules]

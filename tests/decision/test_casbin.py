@@ -228,6 +228,6 @@ def test_another_error_of_a_function_is_an_evaluation_error(tmp_path: Path, monk
     def fail(*_: object) -> None:
         raise EvaluationError("on purpose")
 
-    monkeypatch.setattr(authorizer, "_worked_out", fail)
+    monkeypatch.setattr(authorizer, "_at", fail)
     with pytest.raises(EvaluationError, match=r"^on purpose$"):
         authorizer.authorize(caller("reader"), Call("/shop.Orders/Get", ("a",)))

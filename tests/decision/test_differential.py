@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from authz.decision import index as index_module
 from authz.decision import rules as rules_module
+from authz.decision.callers import Name
 from authz.decision.casbin import Matcher
-from authz.decision.index import Index
+from authz.decision.index import Branch, Cell, Index, rules_in
 from authz.decision.roles import Roles
 from authz.decision.rules import ALLOW, DENY, NEITHER, Rules, resolve
 from authz.decision.selector import Prefix
@@ -124,11 +126,10 @@ def stop_at_the_first_role(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lose_the_second_rule_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    def first(names: Any, wanted: Any, keys: Any) -> list[int]:
-        found = [names[name][key] for name in names.keys() & wanted for key in keys if key in names[name]]
-        return [rule[0] if isinstance(rule, tuple) else rule for rule in found]
+    def first(self: Branch, cells: Iterable[Cell], names: Collection[Name]) -> list[int]:
+        return [rule for cell in cells for rule in islice(rules_in(cell), 1) if self.subject(rule) in names]
 
-    monkeypatch.setattr(index_module, "rules_for", first)
+    monkeypatch.setattr(Branch, "among", first)
 
 
 def let_the_last_rule_win(monkeypatch: pytest.MonkeyPatch) -> None:

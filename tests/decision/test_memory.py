@@ -13,8 +13,10 @@ from authz.claims.base import Claims
 from authz.decision import compiled
 from authz.decision.compiled import CompiledAuthorizer
 from authz.decision.memory import Memory
+from authz.decision.rules import Rules
 from authz.policy.load import load_bundle
-from tests.bundle import caller, write_bundle
+from authz.policy.model import read_model
+from tests.bundle import MODEL, caller, write_bundle
 
 STATUS = Path("/proc/self/status")
 
@@ -38,7 +40,7 @@ def test_strangers_leave_little_behind(tmp_path: Path) -> None:
     for number in range(100_000):
         authorizer.authorize(*stranger(number))
     assert resident() - before < 50 * 2**20
-    for memory in (authorizer._decided, authorizer._namespaces, authorizer._shared):
+    for memory in (authorizer._decided, authorizer._namespaces, authorizer._answers):
         assert len(memory) <= 3 * compiled.LIMIT
 
 
@@ -87,3 +89,14 @@ def test_threads_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_lines_of_somebody_else_are_left_as_they_are() -> None:
+    model = read_model(MODEL, "model.conf")
+    lines = [["p", "role:a", "*", "*", "read", "allow"], ["g", "role:b", "role:a"]]
+    rules = Rules(model, lines)
+    assert lines == [["p", "role:a", "*", "*", "read", "allow"], ["g", "role:b", "role:a"]]
+    owned = Rules(model, lines, owned=True)
+    assert owned.rows == rules.rows == [["role:a", "*", "*", "read", "allow"]]
+    assert owned.rows[0] is lines[0]
+    assert owned.roles["g"].has("role:b", "role:a")

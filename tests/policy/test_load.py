@@ -14,7 +14,7 @@ from authz.claims import base as claims
 from authz.errors import Place, PolicyError, Problem
 from authz.policy import check, load
 from authz.policy.collector import collector_put_off
-from authz.policy.lines import PolicyLines
+from authz.policy.lines import PolicyLines, _raw_lines
 from authz.policy.load import load_bundle
 from tests.bundle import CATALOGUE, MODEL, POLICY, write_bundle
 
@@ -285,13 +285,22 @@ def test_a_file_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         load_bundle(write_bundle(tmp_path / "b"))
 
 
+def test_a_line_is_told_as_it_is_read(tmp_path: Path) -> None:
+    policy = "# first\n\n  p,role:a ,  *,*, read,allow\r\np, role:b, *, *, read, allow"
+    lines = load_bundle(write_bundle(tmp_path / "b", policy)).lines
+    assert isinstance(lines, PolicyLines)
+    assert [lines.written(index) for index in range(2)] == [(line.text, line.place) for line in lines]
+    assert lines.written(0) == ("p, role:a, *, *, read, allow", Place(str(tmp_path / "b" / "policy.csv"), 3, 3))
+    assert lines.at(1) == (str(tmp_path / "b" / "policy.csv"), 4)
+
+
 def test_lines_are_read_again_when_they_were_let_go(tmp_path: Path) -> None:
     lines = load_bundle(write_bundle(tmp_path / "b")).lines
     assert isinstance(lines, PolicyLines)
     before = [list(row) for row in lines.rows()]
-    lines.forget_rows()
+    assert list(lines.take_rows()) == before
     assert lines.rows() == before == [[line.ptype, *line.fields] for line in lines]
-    lines.forget_rows()
+    assert len(list(lines.take_rows())) == len(before)
     problems: list[Problem] = []
     lines.add("p, role:z, *, *, read, allow", "more.csv", problems)
     assert lines.rows() == [*before, ["p", "role:z", "*", "*", "read", "allow"]]
@@ -322,3 +331,44 @@ def test_a_service_that_is_one_entry(tmp_path: Path) -> None:
 
 def test_a_role_means_the_same_here_and_in_claims() -> None:
     assert check._ROLE.pattern == claims._ROLE.pattern
+
+
+def test_what_was_made_meanwhile_is_old_when_the_collector_goes_on() -> None:
+    with collector_put_off():
+        made: list[object] = [[]]
+        assert any(each is made for each in gc.get_objects(generation=0))
+    assert any(each is made for each in gc.get_objects(generation=2))
+
+
+def test_what_somebody_else_has_frozen_stays_so() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with collector_put_off():
+            pass
+        assert gc.get_freeze_count() == frozen > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_text_is_taken_apart_in_parts_as_it_is_as_a_whole() -> None:
+    for text in (
+        "",
+        "\n",
+        "a\nb",
+        "a\n\nb\n",
+        "x" * 200_000,
+        ("x" * 99 + "\n") * 2000,
+        "\n" * 70_000 + "p, a",
+        "\r\n" * 40_000,
+    ):
+        assert list(_raw_lines(text)) == text.split("\n")
+
+
+def test_what_no_policy_may_hold_is_noticed_wherever_it_stands(tmp_path: Path) -> None:
+    text = "".join(f"p, role:r{number}, *, *, read, allow\n" for number in range(6_000))
+    for line in (0, 3_000, 5_999):
+        lines = text.split("\n")
+        lines[line] = lines[line].replace("read", "re\u00a0ad")
+        with pytest.raises(PolicyError, match=rf":{line + 1}:.*U\+00A0"):
+            load_bundle(write_bundle(tmp_path / "b", "\n".join(lines)))
