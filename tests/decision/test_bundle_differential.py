@@ -70,7 +70,7 @@ claims = st.one_of(
     st.builds(anonymous),
 )
 call = st.builds(
-    Call,
+    lambda method, namespaces: Call(method, namespaces),
     st.sampled_from(["/s.A/Get", "/s.A/Put", "/s.B/All", "/s.C/X", "/s.C/Y"]),
     st.lists(st.sampled_from([*NAMESPACES, None]), max_size=3, unique=True).map(tuple),
 )
