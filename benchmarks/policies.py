@@ -17,8 +17,10 @@ from authz.claims.base import Claims
 
 ACCESS = ("read", "write", "admin")
 ROLES = ("reader", "writer", "worker", "admin")
-OTHER_ROLES = tuple(f"other-{i}" for i in range(16))
+OTHER_ROLES = tuple(f"other-{i}" for i in range(17))
 """Roles that the policy knows, and that change no answer: they make combinations of roles that were never seen."""
+OTHER_ACCESS = "read"
+"""What they are granted, in a namespace of their own."""
 GROUPS = tuple(f"api:group-{i}" for i in range(8))
 METHODS = {f"/bench.v1.Service{i // 20}/Method{i:02}": ACCESS[(i // 3) % 3] for i in range(100)}
 GROUP_OF = {method: GROUPS[i // 2 % 8] for i, method in enumerate(METHODS) if i % 2}
@@ -90,7 +92,7 @@ def workload(size: int, *, asked: int = 10_000, seed: int = 7) -> Workload:
     rules[("role:auditor", "*", "*", "read", "allow")] = None
     rules[("role:everyone", "frozen-*", "*", "write", "deny")] = None
     for role in OTHER_ROLES:
-        rules[(f"role:{role}", "elsewhere", "*", "read", "allow")] = None
+        rules[(f"role:{role}", "elsewhere", "*", OTHER_ACCESS, "allow")] = None
     while len(rules) < size:
         where = namespace(chance.randrange(count))
         role = f"role:{chance.choice(ROLES)}"
