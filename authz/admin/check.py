@@ -11,7 +11,7 @@ from authz.admin.cases import read_callers
 from authz.admin.findings import Finding, Severity, error_of, waive, warning_of, with_lines
 from authz.admin.lint import Lint, roles_of
 from authz.admin.reach import Beyond, Reach
-from authz.decision import authorizer_for
+from authz.decision.slow import calls_patterns, slow_rules
 from authz.errors import Place, PolicyError, Problem
 from authz.policy.collector import collector_put_off
 from authz.policy.load import MODEL, parse_bundle, read_files
@@ -124,12 +124,15 @@ def _further(path: Path, files: Mapping[Path, bytes], known: tuple[Problem, ...]
 
 def _lint(revision: Revision, held: set[str] | None, now: float | None, soon: float) -> list[Finding]:
     try:
-        reach = Reach(revision, now)
+        found = list(Lint(Reach(revision, now), held, soon).findings())
     except Beyond as exc:
         found = [Finding("AZ211", Severity.NOTE, Place(str(revision.path / MODEL)), f"rules are not looked at: {exc}")]
         try:
-            slow = authorizer_for(revision).slow
+            return found + _slow(revision)
         except PolicyError as error:
             return list(map(error_of, error.problems))
-        return found + [Finding("AZ209", Severity.NOTE, each.place, each.message, each.remedy) for each in slow]
-    return list(Lint(reach, held, soon).findings())
+    return found + _slow(revision) if calls_patterns(revision) else found
+
+
+def _slow(revision: Revision) -> list[Finding]:
+    return [Finding("AZ209", Severity.NOTE, each.place, each.message, each.remedy) for each in slow_rules(revision)]

@@ -47,23 +47,24 @@ class Callers:
 
     Attributes:
         members: the roles by which rules mean more than the role itself.
+        members_by_name: who is a member of a role without being one.
     """
 
-    __slots__ = ("_above", "_everyone", "_meant_by", "_named", "_named_members", "_proven", "members")
+    __slots__ = ("_above", "_everyone", "_meant_by", "_named", "_proven", "members", "members_by_name")
 
     def __init__(
         self, subjects: Iterable[str], members: Iterable[str], meant_by: Callable[[str], Collection[str]]
     ) -> None:
         self._meant_by = meant_by
         self._named: dict[str, Named] = {}
-        self._named_members: set[str] = set()
+        self.members_by_name: set[str] = set()
         roles: set[str] = set()
         for subject in subjects:
             self._know(subject, roles)
         for member in members:
             self._know(member, roles)
             if not member.startswith(_ROLE):
-                self._named_members.add(member)
+                self.members_by_name.add(member)
         self._everyone = self._meant(_ROLE + EVERYONE)
         self._proven = self._everyone | self._meant(_ROLE + AUTHENTICATED)
         # Whom else the policy means by somebody; most are nobody else. Of users, it is found out when one comes.
@@ -97,18 +98,16 @@ class Callers:
         above = self._above
         return wanted.union([role for role in self.members if not wanted.isdisjoint(above[role])])
 
-    def alike(self, principal: Principal) -> bool:
-        """Whether rules that name no user mean ``principal`` by nothing but its roles and by being proven."""
-        if principal.kind is _ANONYMOUS:
-            return False
-        return not self._named_members or principal.id not in self._named_members
+    def is_member(self, principal: Principal) -> bool:
+        """Whether a line of the policy makes ``principal`` itself a member of a role."""
+        return principal.kind is not _ANONYMOUS and principal.id in self.members_by_name
 
     def others(self, principal: Principal, members: Iterable[Name]) -> frozenset[Name]:
         """Whom rules may name to mean ``principal`` beside itself and its roles; ``members``: those among its roles."""
         others = self._everyone if principal.kind is _ANONYMOUS else self._proven
         for role in members:
             others = others | self._above[role] if others else self._above[role]
-        if self._named_members and (named := self.named(principal)) and named.subject in self._named_members:
+        if self.members_by_name and self.is_member(principal) and (named := self.named(principal)):
             others |= self._of(named)
         return others
 
@@ -125,7 +124,7 @@ class Callers:
             return name
         if isinstance(name, Named):
             return name
-        if self._named_members and (named := self.named(principal)) and name in self._of(named):
+        if self.members_by_name and (named := self.named(principal)) and name in self._of(named):
             return named
         for role in sorted(map(str, members)):
             if name in self._above[role]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from authz.authn.base import Principal
+from authz.authn.base import Principal, PrincipalKind
 from authz.call import ApiMethod, Call, Scope
 from authz.claims.base import Claims
 from authz.decision.base import Effect, Verdict
@@ -30,9 +30,8 @@ LIMIT: Final = 10_240
 """How many decisions, and how many of whatever leads to one, are remembered in each of two generations."""
 
 _NAMESPACES_LIMIT: Final = 4
-_ALLOWED: Final = Reason.ALLOWED
-_DENIED: Final = Reason.DENIED_BY_RULE
-_NO_RULE: Final = Reason.NO_RULE
+_DECIDED: Final = frozenset({Reason.ALLOWED, Reason.DENIED_BY_RULE, Reason.NO_RULE})
+_ANONYMOUS: Final = PrincipalKind.ANONYMOUS
 _NOTHING: Final = (NEITHER, -1)
 
 _Question = tuple[Claims, tuple[str | None, ...], str]
@@ -150,10 +149,10 @@ class CompiledAuthorizer(BundleAuthorizer):
                 reach = self._namespaces.young.get(namespaces[0])
                 if reach is not None:
                     verdict = self._at(near, reach, method, claims, namespaces[0])
-            if verdict is None:
-                verdict = self._verdict(claims, call)
-            reason = verdict.reason
-            if (reason is _ALLOWED or reason is _NO_RULE or reason is _DENIED) and len(namespaces) <= _NAMESPACES_LIMIT:
+                    decided.keep(question, verdict)
+                    return verdict
+            verdict = self._verdict(claims, call)
+            if verdict.reason in _DECIDED and len(namespaces) <= _NAMESPACES_LIMIT:
                 decided.keep(question, verdict)
         return verdict
 
@@ -194,7 +193,8 @@ class CompiledAuthorizer(BundleAuthorizer):
         if namespace is not None and (here := claims.namespaces.get(namespace)):
             held = held | (method.counting & here) if held else method.counting & here
         question = (reach, method, held)
-        alike = callers.alike(principal)
+        # Whether it is only by such roles, and by being proven, that rules for no user mean the caller.
+        alike = principal.kind is not _ANONYMOUS and not (callers.members_by_name and callers.is_member(principal))
         if alike:
             verdict = shared.young.get(question) or shared.recall(question)
             if verdict is not None:

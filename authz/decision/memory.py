@@ -21,21 +21,26 @@ class Memory(Generic[K, V]):
     Attributes:
         young: the entries to look into first, with a plain ``get``. Replaced as a whole: do not hold on to it.
         former: what is carried over from by :meth:`recall`, if it is not empty.
-        stored: how many entries were ever kept: what was not found, and had to be worked out.
     """
 
-    __slots__ = ("_given_up", "_limit", "_lock", "former", "stored", "young")
+    __slots__ = ("_before", "_given_up", "_limit", "_lock", "former", "young")
 
     def __init__(self, limit: int) -> None:
         self.young: dict[K, V] = {}
         self.former: dict[K, V] = {}
         self._given_up: dict[K, V] = {}
         self._limit = limit
-        self.stored = 0
+        self._before = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.young) + len(self.former) + len(self._given_up)
+
+    @property
+    def stored(self) -> int:
+        """How many entries were ever kept: what was not found, and had to be worked out."""
+        with self._lock:
+            return self._before + len(self.young)
 
     def recall(self, key: K) -> V | None:
         """What is kept for ``key``."""
@@ -44,20 +49,23 @@ class Memory(Generic[K, V]):
             value = self.former.get(key)
             if value is not None:
                 with self._lock:
+                    self._before -= key not in self.young
                     self._put(key, value)
         return value
 
     def keep(self, key: K, value: V) -> None:
         """Keep ``value`` for ``key``, for a while."""
-        with self._lock:
-            self.stored += 1
-            if len(self.young) >= self._limit or self._given_up:
+        young = self.young
+        if len(young) < self._limit and not self._given_up:
+            # One step, so no lock: at worst, it goes into what has become the former generation just now.
+            young[key] = value
+        else:
+            with self._lock:
                 self._put(key, value)
-            else:
-                self.young[key] = value
 
     def _put(self, key: K, value: V) -> None:
         if len(self.young) >= self._limit:
+            self._before += len(self.young)
             self._given_up = self.former
             self.former = self.young
             self.young = {}

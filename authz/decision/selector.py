@@ -36,6 +36,8 @@ class Selector(Protocol):
     """Whether :meth:`find` may raise for some requests."""
     open: bool
     """Whether a request's value may find others though no line of the policy has it."""
+    tried: Collection[str]
+    """Patterns that are tried one by one, as nothing but trying rules them out."""
 
     def find(self, request: Request) -> Collection[str]:
         """The values that stand in the policy and fulfil the condition for ``request``."""
@@ -47,6 +49,7 @@ class Equal:
 
     raises = False
     open = False
+    tried: Collection[str] = ()
 
     def __init__(self, position: int, values: Collection[str]) -> None:
         self.uses = frozenset((position,))
@@ -64,6 +67,7 @@ class Fixed:
 
     raises = False
     open = True
+    tried: Collection[str] = ()
 
     uses: frozenset[int] = frozenset()
 
@@ -80,6 +84,7 @@ class Member:
 
     raises = False
     open = False
+    tried: Collection[str] = ()
 
     def __init__(self, roles: Roles, position: int, domain: int | None, values: Collection[str]) -> None:
         self.uses = frozenset((position,) if domain is None else (position, domain))
@@ -102,6 +107,7 @@ class Prefix:
 
     raises = False
     open = True
+    tried: Collection[str] = ()
 
     def __init__(self, position: int, values: Iterable[str]) -> None:
         self.uses = frozenset((position,))
@@ -138,10 +144,18 @@ class Tested:
     raises = True
     open = True
 
-    def __init__(self, uses: frozenset[int], test: Callable[[Request, str], bool], values: Iterable[str]) -> None:
+    def __init__(
+        self,
+        uses: frozenset[int],
+        test: Callable[[Request, str], bool],
+        values: Iterable[str],
+        *,
+        patterns: bool = False,
+    ) -> None:
         self.uses = uses
         self._test = test
         self._values = tuple(values)
+        self.tried: Collection[str] = self._values if patterns else ()
 
     def find(self, request: Request) -> Collection[str]:
         """Every value that passes."""
@@ -163,6 +177,7 @@ class Pattern:
         for value in values:
             self._values.setdefault(_plain_beginning(value), []).append(value)
         self._lengths = sorted({len(beginning) for beginning in self._values})
+        self.tried: Collection[str] = self._values.get("", ())
 
     def find(self, request: Request) -> Collection[str]:
         """Every value that matches."""
@@ -187,6 +202,7 @@ class Either:
         self.uses = frozenset().union(*(each.uses for each in selectors))
         self.raises = any(each.raises for each in selectors)
         self.open = any(each.open for each in selectors)
+        self.tried: Collection[str] = frozenset().union(*(each.tried for each in selectors))
         self._selectors = selectors
 
     def find(self, request: Request) -> Collection[str]:
@@ -205,6 +221,7 @@ class Both:
         self.uses = first.uses | second.uses
         self.raises = first.raises or second.raises
         self.open = first.open or second.open
+        self.tried: Collection[str] = {*first.tried, *second.tried}
         self._first = first
         self._second = second
 
@@ -295,7 +312,8 @@ class Language:
         if node.func.id in FUNCTIONS and node.func.id != "timeMatch":
             match = self._functions[node.func.id]
             if node.func.id in ("ipMatch", "globMatch"):
-                return Tested(frozenset((position,)), lambda request, value: match(request[position], value), values)
+                uses = frozenset((position,))
+                return Tested(uses, lambda request, value: match(request[position], value), values, patterns=True)
             return Pattern(position, match, values)
         return None
 

@@ -100,3 +100,11 @@ def test_lines_of_somebody_else_are_left_as_they_are() -> None:
     assert owned.rows == rules.rows == [["role:a", "*", "*", "read", "allow"]]
     assert owned.rows[0] is lines[0]
     assert owned.roles["g"].has("role:b", "role:a")
+
+
+def test_what_is_carried_over_is_not_counted_again() -> None:
+    memory: Memory[int, int] = Memory(16)
+    for number in range(100):
+        memory.keep(number, number)
+        memory.recall(0)
+        assert memory.stored == number + 1
