@@ -48,7 +48,8 @@ class Encoder:
         audit_id, trace, span = decision.audit_id, call.trace_id, call.span_id
         # what a stranger wrote is remembered if it is short, and put between quotes as it is if it needs no escape
         own = audit_id + trace + span
-        if not (own.isalnum() and own.isascii() and self._remembers) or decision.shadow is not None or len(own) > 128:
+        usual = decision.shadow is None and call.enforced
+        if not (usual and own.isalnum() and own.isascii() and self._remembers) or len(own) > 128:
             return orjson.dumps(self.fields(record))
         held = (decision.principal, decision.claims, decision.rule)
         key = (

@@ -80,6 +80,7 @@ class Reader:
             user_agent=_one(headers, "user-agent"),
             trace_id=trace,
             span_id=span,
+            enforced=not self._settings.shadow,
         )
         return Question(call, credentials, grpc, frozenset(name for name, _ in headers))
 
