@@ -160,6 +160,22 @@ def test_a_body_as_text_is_not_read(body: Asked) -> None:
     assert records(body.folder)[-1]["reason_text"].endswith("set `pack_as_bytes: true`")
 
 
+def test_which_streams_are_refused_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    listed = f"    streams_decided_by_first_message: [/{SERVICE}/TrackOrders]\n"
+    with contextlib.contextmanager(make)(tmp_path, f"    namespaces_from: extracted\n{listed}"):
+        pass
+    (warning,) = caplog.messages
+    assert warning.startswith(f"calls of `/{SERVICE}/ImportOrders` are refused: ")
+    assert "`authz serve proxy`" in warning
+
+
+@pytest.mark.parametrize("method", ["GetOrder", "TrackOrder"])
+def test_what_is_listed_as_a_stream_has_to_be_one(tmp_path: Path, method: str) -> None:
+    listed = f"    streams_decided_by_first_message: [/{SERVICE}/{method}]\n"
+    with pytest.raises(ConfigError, match=f"stream of requests in `/{SERVICE}/{method}`"):
+        next(make(tmp_path, listed))
+
+
 def test_a_stream_that_is_decided_by_its_beginning(body: Asked) -> None:
     request = question("TrackOrders", authorization=body.token("acme:read"), x_envoy_auth_partial_body="true")
     request.attributes.request.http.raw_body = frame(order("acme")) + b"\0\0"
