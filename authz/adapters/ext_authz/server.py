@@ -68,14 +68,14 @@ class Authorization(grpc.GenericRpcHandler):
         return self._handler if handler_call_details.method == _CHECK else None
 
     async def _check(self, request: Any, _: Any) -> Any:
-        return self.check(request)
+        return await self.check(request)
 
-    def check(self, request: Any) -> Any:
-        """The ``CheckResponse`` to a ``CheckRequest``."""
+    async def check(self, request: Any) -> Any:
+        """The ``CheckResponse`` to a ``CheckRequest``. While the audit log waits for the disk, others are answered."""
         try:
             policy = self._engine.policy
             question = self._reader.read(request, policy.revision.catalogue)
-            decision = self._engine.check(question.call, question.credentials, policy)
+            decision = await self._engine.check_async(question.call, question.credentials, policy)
             show = self._engine.enforcement.show_reasons
             return reply(decision, question, self._outgoing, shadow=self._settings.shadow, show_reasons=show)
         except Exception:
