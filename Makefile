@@ -1,13 +1,14 @@
 # make demo   a protected server, ten callers, one table        make test    every test
 # make check  ruff, mypy --strict, the import contract          make bench   the benchmarks, written to benchmarks/results/
 # make demo-temporal  a real Temporal server behind the proxy, and the real SDK
+# make demo-envoy     a real Envoy that asks the external authorizer, before gRPC and plain HTTP
 # make proto  the example's generated code, again
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo demo-temporal test check bench proto clean
+.PHONY: demo demo-temporal demo-envoy test check bench proto clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -22,6 +23,9 @@ demo: $(STAMP)
 
 demo-temporal: $(STAMP)
 	@$(BIN)/python -m examples.temporal.demo
+
+demo-envoy: $(STAMP)
+	@$(BIN)/python -m examples.envoy.demo
 
 test: $(STAMP)
 	$(BIN)/coverage run -m pytest

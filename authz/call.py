@@ -82,6 +82,8 @@ class Call(NamedTuple):
         trace_id: W3C trace id (32 hex digits), for the record only.
         span_id: W3C span id of the caller (16 hex digits), for the record only.
         message: of a request stream, which message is decided: 0 for its opening, then 1, 2, ...; for the record only.
+        enforced: whether the answer binds the caller; False where an adapter lets everything pass whatever is decided,
+            for the record only.
     """
 
     method: str
@@ -92,3 +94,4 @@ class Call(NamedTuple):
     trace_id: str = ""
     span_id: str = ""
     message: int = 0
+    enforced: bool = True

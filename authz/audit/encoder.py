@@ -56,7 +56,8 @@ class Encoder:
             unhexlify(own)
         except ValueError:
             return self._slowly(record)
-        if decision.shadow is not None or not self._remembers or len(own) > _OWN_LIMIT:
+        usual = decision.shadow is None and call.enforced
+        if not usual or not self._remembers or len(own) > _OWN_LIMIT:
             return self._slowly(record)
         principal, claims, rule = decision.principal, decision.claims, decision.rule
         key = (

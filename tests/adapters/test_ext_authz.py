@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from authz.adapters.ext_authz.server import Authorization
 from authz.config.serve import Route, load_serve
 from authz.errors import ConfigError
 from examples.orders.keys import Keys
-from tests.adapters.behind import SERVICE, Message, write_descriptors
+from tests.adapters.behind import DISK, SERVICE, Message, wait_for_the_disk, write_descriptors
 from tests.adapters.orders import configure, records
 
 SETTINGS = """
@@ -46,6 +48,9 @@ class Asked:
 
     def token(self, *permissions: str) -> str:
         return f"Bearer {self.keys.rsa.mint(sub='rita', permissions=list(permissions))}"
+
+    def check(self, request: Any) -> Any:
+        return asyncio.run(self.authorization.check(request))
 
     @property
     def reason(self) -> str:
@@ -112,7 +117,7 @@ def test_an_allow_overwrites_and_removes(body: Asked, raw: bool) -> None:
     headers = {"x_authz_principal": "root", "x_user_name": "root", "x_authz_more": "x", "user_agent": "curl"}
     request = question(raw=raw, authorization=body.token("acme:read"), x_envoy_auth_partial_body="false", **headers)
     request.attributes.request.http.raw_body = frame(order("acme"))
-    response = body.authorization.check(request)
+    response = body.check(request)
     assert allowed(response)
     ok = response.ok_response
     told = {option.header.key: option.header.value for option in ok.headers}
@@ -126,7 +131,7 @@ def test_an_allow_overwrites_and_removes(body: Asked, raw: bool) -> None:
 
 
 def test_a_denial_is_never_taken_for_an_allow(body: Asked) -> None:
-    response = body.authorization.check(question(authorization=body.token("acme:read")))
+    response = body.check(question(authorization=body.token("acme:read")))
     assert not allowed(response)
     assert response.status.code == 7
     assert response.denied_response.status.code == 403
@@ -138,7 +143,7 @@ def test_a_denial_is_never_taken_for_an_allow(body: Asked) -> None:
 
 def test_an_authorizer_that_cannot_read_a_question_denies(body: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body.authorization, "_reader", None)
-    response = body.authorization.check(question())
+    response = body.check(question())
     assert not allowed(response)
     assert response.denied_response.status.code == 400
 
@@ -150,36 +155,65 @@ def test_an_authorizer_that_cannot_read_a_question_denies(body: Asked, monkeypat
 def test_a_body_has_to_be_said_to_be_whole(body: Asked, partial: str, found: bool) -> None:
     request = question(authorization=body.token("acme:read"), x_envoy_auth_partial_body=partial)
     request.attributes.request.http.raw_body = frame(order("acme"))
-    assert allowed(body.authorization.check(request)) is found
+    assert allowed(body.check(request)) is found
 
 
 def test_a_body_as_text_is_not_read(body: Asked) -> None:
     request = question(authorization=body.token("system:admin"), x_envoy_auth_partial_body="false")
     request.attributes.request.http.body = frame(order("acme")).decode("latin-1")
-    assert not allowed(body.authorization.check(request))
+    assert not allowed(body.check(request))
     assert records(body.folder)[-1]["reason_text"].endswith("set `pack_as_bytes: true`")
+
+
+def test_while_the_log_waits_for_the_disk_others_are_answered(body: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_the_disk(monkeypatch, body.engine)
+    request = question(authorization=body.token("acme:read"), x_envoy_auth_partial_body="false")
+    request.attributes.request.http.raw_body = frame(order("acme"))
+
+    async def ask(times: int) -> list[Any]:
+        return await asyncio.gather(*(body.authorization.check(request) for _ in range(times)))
+
+    began = time.monotonic()
+    assert all(map(allowed, asyncio.run(ask(20))))
+    assert time.monotonic() - began < 10 * DISK
+
+
+def test_which_streams_are_refused_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    listed = f"    streams_decided_by_first_message: [/{SERVICE}/TrackOrders]\n"
+    with contextlib.contextmanager(make)(tmp_path, f"    namespaces_from: extracted\n{listed}"):
+        pass
+    (warning,) = caplog.messages
+    assert warning.startswith(f"calls of `/{SERVICE}/ImportOrders` are refused: ")
+    assert "`authz serve proxy`" in warning
+
+
+@pytest.mark.parametrize("method", ["GetOrder", "TrackOrder"])
+def test_what_is_listed_as_a_stream_has_to_be_one(tmp_path: Path, method: str) -> None:
+    listed = f"    streams_decided_by_first_message: [/{SERVICE}/{method}]\n"
+    with pytest.raises(ConfigError, match=f"stream of requests in `/{SERVICE}/{method}`"):
+        next(make(tmp_path, listed))
 
 
 def test_a_stream_that_is_decided_by_its_beginning(body: Asked) -> None:
     request = question("TrackOrders", authorization=body.token("acme:read"), x_envoy_auth_partial_body="true")
     request.attributes.request.http.raw_body = frame(order("acme")) + b"\0\0"
-    assert allowed(body.authorization.check(request))
+    assert allowed(body.check(request))
     request.attributes.request.http.raw_body = frame(order("acme")) + frame(order("globex"))
-    assert not allowed(body.authorization.check(request))
+    assert not allowed(body.check(request))
     request.attributes.request.http.raw_body = frame(order("acme"))[:-1]
-    assert not allowed(body.authorization.check(request))
+    assert not allowed(body.check(request))
 
 
 def test_certificates_are_taken_from_envoy_alone(body: Asked) -> None:
     request = question("ListOrders", x_envoy_auth_partial_body="false", x_forwarded_client_cert="By=x;URI=spiffe://x")
     request.attributes.request.http.raw_body = frame(order("acme"))
-    assert not allowed(body.authorization.check(request))
+    assert not allowed(body.check(request))
     assert body.reason == "credential_missing"
     certificate = body.keys.machines.issue_client("backup-7").certificate
     request.attributes.source.certificate = quote(certificate.decode(), safe="")
-    assert allowed(body.authorization.check(request))
+    assert allowed(body.check(request))
     request.attributes.source.certificate = "%ff%00"
-    assert not allowed(body.authorization.check(request))
+    assert not allowed(body.check(request))
     assert body.reason == "certificate_malformed"
 
 
@@ -192,14 +226,14 @@ def test_a_namespace_in_a_header(header: Asked, values: list[str], found: bool) 
     request = question(authorization=header.token("acme:read"))
     for value in values:
         request.attributes.request.http.header_map.headers.add(key="x-namespace", raw_value=value.encode())
-    assert allowed(header.authorization.check(request)) is found
+    assert allowed(header.check(request)) is found
 
 
 def test_a_method_of_the_cluster_names_none(header: Asked) -> None:
     request = question("ListNamespaces", authorization=header.token("acme:read"), x_namespace="acme")
-    assert not allowed(header.authorization.check(request))
+    assert not allowed(header.check(request))
     request = question("ListNamespaces", authorization=header.token("system:read"))
-    assert allowed(header.authorization.check(request))
+    assert allowed(header.check(request))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +257,7 @@ def test_extracted_fields(extracted: Asked, fields: dict[str, Any] | None, found
         request.attributes.metadata_context.filter_metadata[EXTRACTED].update(fields)
     # what another filter says is nobody's business
     request.attributes.metadata_context.filter_metadata["other.filter"].update({"namespace": ["acme"]})
-    assert allowed(extracted.authorization.check(request)) is found
+    assert allowed(extracted.check(request)) is found
 
 
 def test_a_route_to_a_method_that_the_catalogue_has_not_is_refused(tmp_path: Path) -> None:
@@ -284,6 +318,6 @@ def test_who_shows_nothing_is_never_let_in(body: Asked, path: str, headers: dict
     http.path, http.raw_body = path, data
     for key, value in headers.items():
         http.headers[key] = value
-    response = body.authorization.check(request)
+    response = body.check(request)
     assert not allowed(response)
     assert response.denied_response.status.code in (400, 401, 403)

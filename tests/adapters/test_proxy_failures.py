@@ -15,6 +15,7 @@ import pytest
 
 from tests.adapters.behind import (
     BOTH,
+    DISK,
     SERVICE,
     SETTINGS,
     UNARY,
@@ -26,6 +27,7 @@ from tests.adapters.behind import (
     echo_behind_proxy,
     proxy,
     server_behind,
+    wait_for_the_disk,
 )
 
 
@@ -147,6 +149,20 @@ def test_a_slow_reader_does_not_make_the_proxy_hold_what_it_does_not_read(front:
         assert sum(1 for _ in reply) == megabytes * 16 - 1
     # client, proxy and server are one process here: the windows of two connections, and no more
     assert held < 40_000
+
+
+@pytest.mark.parametrize("method", [UNARY, BOTH])
+def test_while_the_log_waits_for_the_disk_other_calls_go_on(
+    front: Front, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    wait_for_the_disk(monkeypatch, front.server._engine)
+    with front.channel() as channel:
+        stub = channel.unary_unary(f"/{SERVICE}/{method}")
+        for token in (front.token(permissions=["acme:read"]),) * 2:  # not known, then known
+            began = time.monotonic()
+            calls = [stub.future(order(), metadata=token, timeout=15) for _ in range(20)]
+            assert [call.result() for call in calls] == [order()] * 20
+            assert time.monotonic() - began < 10 * DISK
 
 
 def test_a_log_that_cannot_be_written_makes_the_proxy_unavailable_and_not_open(tmp_path: Path) -> None:

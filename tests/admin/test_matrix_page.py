@@ -26,7 +26,7 @@ CHROMIUM = shutil.which("chromium")
 def browser() -> Iterator[object]:
     """Debian's Chromium, which can reach nothing."""
     if CHROMIUM is None:
-        message = "chromium is missing: run scripts/install-browser"
+        message = "chromium is missing: run scripts/install-package chromium chromium"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     from playwright.sync_api import sync_playwright
 

@@ -39,6 +39,14 @@ def test_no_caller_is_taken_for_another() -> None:
         assert f'"sub":"user:corp:u{number}"' in encoder.encode(record(claims=claims))
 
 
+def test_an_answer_that_binds_nobody_is_not_taken_for_one_that_does() -> None:
+    encoder, entry = Encoder(), record(allow=False)
+    encoder.encode(entry)
+    unbound = entry._replace(call=entry.call._replace(enforced=False))
+    assert '"enforced":false' in encoder.encode(unbound)
+    assert '"enforced"' not in encoder.encode(entry)
+
+
 def test_what_the_shadow_says_is_not_forgotten() -> None:
     encoder, entry = Encoder(), record()
     encoder.encode(entry)

@@ -149,6 +149,13 @@ def test_an_event_is_a_flat_line_that_nothing_can_break() -> None:
     assert (fields["a\ufffdb"], fields["big"], len(fields["list"])) == ("x\ufffd[31m", str(2**70), 64)
 
 
+def test_an_answer_that_does_not_bind_the_caller_is_said_to_be_none() -> None:
+    denied = Decision(Effect.DENY, Reason.DENIED_BY_RULE, RULE, "abc", ALICE, CLAIMS, "id1")
+    fields = line(denied, call=Call("/a.B/C", enforced=False))
+    assert (fields["decision"], fields["enforced"], fields["grpc_code"]) == ("deny", False, "OK")
+    assert "enforced" not in line(denied, call=Call("/a.B/C"))
+
+
 def test_what_the_shadow_policy_says_is_recorded_too() -> None:
     shadow = Verdict(Effect.DENY, Reason.DENIED_BY_RULE, RULE, "def")
     fields = line(Decision(Effect.ALLOW, Reason.ALLOWED, RULE, "abc", ALICE, CLAIMS, "id1", "", shadow))

@@ -15,9 +15,11 @@ import pytest
 import yaml
 
 from authz.testing import SigningKey, TokenMinter
+from examples.envoy.parts import envoy
 from examples.orders.keys import AUDIENCE, ISSUER
+from examples.processes import free_port
 from tests.adapters.behind import BOTH, RESPONSES, SERVICE, UNARY, Heard, Message
-from tests.envoy.edge import EXAMPLE, Edge, edge, envoy, free_port
+from tests.envoy.edge import EXAMPLE, Edge, edge
 
 METHODS = {
     UNARY: "read",

@@ -77,8 +77,19 @@ def test_a_bidirectional_stream_goes_back_and_forth(at: Edge) -> None:
 def test_a_request_stream_that_is_not_listed_is_refused_because_not_all_of_it_is_seen(at: Edge) -> None:
     token = at.token(permissions=["system:admin"])
     assert call(at, REQUESTS, order("acme"), metadata=token)[0] == "PERMISSION_DENIED"
-    assert last(at)["reason"] == "namespace_unreadable"
+    record = last(at)
+    assert record["reason"] == "namespace_unreadable"
+    assert "`authz serve proxy`" in record["unreadable"]
+    assert "`streams_decided_by_first_message`" in record["unreadable"]
     assert at.heard.metadata == []
+
+
+def test_envoy_asks_once_about_a_stream_whatever_its_later_messages_say(at: Edge) -> None:
+    # why a stream is refused unless it is listed: of what is listed, nobody but the server behind sees the rest
+    token, before = at.token(permissions=["acme:read"]), len(at.records)
+    assert call(at, BOTH, order("acme"), order("globex"), metadata=token)[0] == "OK"
+    assert at.heard.messages == [order("acme"), order("globex")]
+    assert [record["namespaces"] for record in at.records[before:]] == [["acme"]]
 
 
 def test_a_method_whose_fields_are_not_extracted_is_refused(at: Edge) -> None:

@@ -21,6 +21,11 @@ from authz.trace_context import read_traceparent
 
 EXTRACTED: Final = "envoy.filters.http.grpc_field_extraction"
 """The filter whose dynamic metadata holds the fields of the first message."""
+LATER: Final = (
+    "Envoy extracts the fields of a request stream's first message alone: put `authz serve proxy` there, which decides "
+    "each message, or list the method in `streams_decided_by_first_message` if its server holds a stream to the "
+    "namespace of its first message"
+)
 _PARTIAL: Final = "x-envoy-auth-partial-body"
 _NONE: Final[Namespaces] = ((), None)
 
@@ -80,6 +85,7 @@ class Reader:
             user_agent=_one(headers, "user-agent"),
             trace_id=trace,
             span_id=span,
+            enforced=not self._settings.shadow,
         )
         return Question(call, credentials, grpc, frozenset(name for name, _ in headers))
 
@@ -110,8 +116,7 @@ class Reader:
         by_first = request.attributes.request.http.path in self._settings.by_first_message
         if self._settings.source == "extracted":
             if kind.client_streaming and not by_first:
-                return (), "the messages of a request stream are not all seen, and the method is not listed in " \
-                    "`streams_decided_by_first_message`"  # fmt: skip
+                return (), LATER
             return _union([_extracted(api, request.attributes.metadata_context), named_elsewhere(api, headers)])
         http = request.attributes.request.http
         body = http.raw_body

@@ -8,14 +8,16 @@ from typing import Any, Final
 import grpc
 from envoy.service.auth.v3 import external_auth_pb2 as auth
 
-from authz.adapters.ext_authz.question import Reader
+from authz.adapters.admission import needs_message
+from authz.adapters.ext_authz.question import LATER, Reader
 from authz.adapters.ext_authz.reply import failed, reply
 from authz.adapters.listening import Listening
-from authz.adapters.messages import load_messages
+from authz.adapters.messages import Messages, load_messages
 from authz.adapters.outgoing import Outgoing
 from authz.config.serve import ExtAuthz, Limits
 from authz.engine import Engine
 from authz.errors import ConfigError
+from authz.policy.catalogue import Catalogue
 
 _log = logging.getLogger("authz")
 _CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
@@ -36,7 +38,8 @@ class Authorization(grpc.GenericRpcHandler):
     def __init__(self, engine: Engine, settings: ExtAuthz) -> None:
         self._engine = engine
         self._settings = settings
-        self._reader = Reader(settings, load_messages(settings.descriptors))
+        messages = load_messages(settings.descriptors)
+        self._reader = Reader(settings, messages)
         try:
             self._outgoing = Outgoing(settings.forward)
         except ValueError as exc:
@@ -46,6 +49,14 @@ class Authorization(grpc.GenericRpcHandler):
             if catalogue.find(route.method) is None:
                 message = f"the route {route.verb} {route.path} leads to `{route.method}`"
                 raise ConfigError.at("serve.ext_authz.routes", message, "write a method of the policy's catalogue")
+        for method in sorted(settings.by_first_message):
+            kind = messages.find(method)
+            if kind is None or not kind.client_streaming:
+                message = f"no descriptor set has a stream of requests in `{method}`"
+                remedy = "write the full name of a method, /package.Service/Method, that takes a stream"
+                raise ConfigError.at("serve.ext_authz.streams_decided_by_first_message", message, remedy)
+        for line in undecided(settings, catalogue, messages):
+            _log.warning("%s", line)
         if settings.shadow:
             _log.warning("shadow mode: every request is ALLOWED, whatever is decided")
         self._handler = grpc.unary_unary_rpc_method_handler(
@@ -57,19 +68,30 @@ class Authorization(grpc.GenericRpcHandler):
         return self._handler if handler_call_details.method == _CHECK else None
 
     async def _check(self, request: Any, _: Any) -> Any:
-        return self.check(request)
+        return await self.check(request)
 
-    def check(self, request: Any) -> Any:
-        """The ``CheckResponse`` to a ``CheckRequest``."""
+    async def check(self, request: Any) -> Any:
+        """The ``CheckResponse`` to a ``CheckRequest``. While the audit log waits for the disk, others are answered."""
         try:
             policy = self._engine.policy
             question = self._reader.read(request, policy.revision.catalogue)
-            decision = self._engine.check(question.call, question.credentials, policy)
+            decision = await self._engine.check_async(question.call, question.credentials, policy)
             show = self._engine.enforcement.show_reasons
             return reply(decision, question, self._outgoing, shadow=self._settings.shadow, show_reasons=show)
         except Exception:
             _log.exception("a question could not be answered")
             return failed()
+
+
+def undecided(settings: ExtAuthz, catalogue: Catalogue, messages: Messages) -> list[str]:
+    """Methods of which every call is refused for what Envoy cannot show of its messages, one sentence each."""
+    if settings.source != "extracted":
+        return []
+    return [
+        f"calls of `{method}` are refused: {LATER}"
+        for method, kind in messages.methods.items()
+        if kind.client_streaming and method not in settings.by_first_message and needs_message(catalogue.find(method))
+    ]
 
 
 class ExtAuthzServer:
