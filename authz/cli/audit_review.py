@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.cli import Exit, Subparsers
-from authz.cli.table import cell, table
+from authz.cli.table import cell, table, table_lines
 from authz.errors import AuditError
 from authz.review.logs import Logs
 from authz.review.search import Search
@@ -104,13 +104,21 @@ def _opened(options: argparse.Namespace) -> Iterator[Logs]:
 
 def _out(options: argparse.Namespace, columns: Sequence[str], rows: Iterable[Any], empty: str) -> bool:
     """Print rows (objects or dictionaries) as a table or as JSON; whether there were any."""
-    made = [row if isinstance(row, dict) else {n: getattr(row, n) for n in row.__slots__} for row in rows]
+    count = 0
+
+    def made() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield row if isinstance(row, dict) else {name: getattr(row, name) for name in row.__slots__}
+
     if options.json:
-        for row in made:
+        for row in made():
             print(json.dumps(row, default=_json))
     else:
-        print(table(columns, [[row.get(name) for name in columns] for row in made], empty))
-    return bool(made)
+        for line in table_lines(columns, ([row.get(name) for name in columns] for row in made()), empty):
+            print(line)
+    return count > 0
 
 
 def _json(value: object) -> object:
@@ -131,8 +139,8 @@ def _query(options: argparse.Namespace) -> int:
         if name not in COLUMNS:
             raise AuditError(f"`{name}` is no field of a record; write some of: {', '.join(COLUMNS)}")
     with _opened(options) as logs:
-        rows = logs.find(search, options.limit)
-        found = _out(options, columns, [plain(row) for row in rows] if options.json else rows, "nothing found")
+        rows = logs.scan(search, options.limit)
+        found = _out(options, columns, map(plain, rows) if options.json else rows, "nothing found")
     if options.follow:
         from authz.review.follow import follow
 
