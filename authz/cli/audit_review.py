@@ -242,22 +242,28 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _unused(options: argparse.Namespace) -> int:
-    from authz.review.usage import unused
+    from authz.review.report import in_force
+    from authz.review.unused import unused
 
     with _opened(options) as logs:
         found = unused(logs, options.policy, options.days)
     rows: list[dict[str, Any]] = [
-        {"what": "rule", "line": line.text, "where": str(line.place)} for line in found.rules
-    ]  # fmt: skip
-    rows += [{"what": "grant", "line": line.text, "where": str(line.place)} for line in found.grants]
+        {"what": what, "line": idle.text, "where": str(idle.place), "in force": in_force(idle), "whole": idle.whole}
+        for what, lines in (("rule", found.rules), ("grant", found.grants))
+        for idle in lines
+    ]
     rows += [{"what": "role", "line": f"{sub} has {role}", "where": "by its credential"} for sub, role in found.roles]
-    _out(options, ["what", "line", "where"], rows, "every rule and grant was used")
+    _out(options, ["what", "line", "where", "in force"], rows, "every rule and grant was used")
     if not options.json:
         since = (
             "the log does not show it in force" if found.in_force is None else f"in force since {cell(found.in_force)}"
         )
-        print(f"revision {found.policy[:12]}, {since}; decisions since {cell(found.since)}")
-    return Exit.FINDING if rows else Exit.OK
+        print(f"revision {found.policy[:12]}, {since}; {found.decided} decisions since {cell(found.since)}")
+        if found.alone:
+            print(f"of {found.alone} of them only the rule is known that the record names: their policy is not at hand")
+        if any(not idle.whole for idle in (*found.rules, *found.grants)):
+            print("what was not in force all the time may be too young to be judged")
+    return Exit.FINDING if found.any else Exit.OK
 
 
 def _suggest(options: argparse.Namespace) -> int:
@@ -288,7 +294,7 @@ def _report(options: argparse.Namespace) -> int:
     from authz.audit.checkpoint import VerifyingKey
     from authz.audit.verify import verify
     from authz.review.report import write_report
-    from authz.review.usage import unused
+    from authz.review.unused import unused
 
     keys = [VerifyingKey.read(path) for path in options.key]
     verified = verify(options.logs, keys, options.anchors, cadence=options.cadence)

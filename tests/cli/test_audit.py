@@ -81,7 +81,7 @@ COMMANDS = [
     (["changes", "audit"], 0, "no_opinion to allow"),
     (["replay", "audit", "--policy", "policies/default"], 3, "allow   no_opinion"),
     (["replay", "audit", "--policy", "policies/absent"], 4, "is no folder"),
-    (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 3, "role:worker"),
+    (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 0, "role:worker"),
     (["suggest", "staff:walt", "audit"], 0, "p, user:staff:walt, acme"),
     (["suggest", "staff:nobody", "audit"], 3, "nothing more"),
     (["anomalies", "audit"], 3, "refusals within a minute"),

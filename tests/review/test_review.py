@@ -33,7 +33,8 @@ from authz.review.replay import replay
 from authz.review.report import write_report
 from authz.review.search import Search
 from authz.review.show import show
-from authz.review.usage import suggest, unused, who_did
+from authz.review.unused import unused
+from authz.review.usage import suggest, who_did
 from examples.incident.__main__ import MISTAKE
 from tests.audit.logs import record
 
@@ -105,16 +106,6 @@ def test_who_did_beside_who_can(incident: Path, logs: Logs) -> None:
     assert (doers["user:staff:rita"].did, doers["user:staff:rita"].can) == (0, False)
     assert (doers["user:staff:ada"].did, doers["user:staff:ada"].can) == (0, True), "who can, and did not"
     assert all(doer.can is None for doer in who_did(logs, "*CreateOrder", "acme"))
-
-
-def test_what_was_never_used_is_named(incident: Path, logs: Logs) -> None:
-    found = unused(logs, incident / "policies" / "default", 30, datetime(2026, 11, 21, tzinfo=UTC))
-    rules = {line.text for line in found.rules}
-    assert "p, role:worker, *, api:work, *, allow" in rules
-    assert "p, role:reader, *, *, read, allow" not in rules
-    assert found.in_force is not None
-    nothing = unused(logs, incident / "policies" / "default", 1, datetime(2030, 1, 1, tzinfo=UTC))
-    assert len(nothing.rules) > len(found.rules)
 
 
 def test_the_policy_that_is_suggested_covers_what_was_done_and_no_more(
