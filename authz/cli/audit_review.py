@@ -89,12 +89,24 @@ def _command(
         parser.add_argument("-q", "--search", default="", help="only what this search finds; see docs/for-auditors.md")
     if rows:
         parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.set_defaults(run=run)
+    if name not in ("compact", "serve"):
+        parser.add_argument("--config", type=Path, help="record in this configuration's audit log that you looked")
+    parser.set_defaults(run=run, asked=name)
     return parser
+
+
+def _note(options: argparse.Namespace) -> None:
+    """Record what is asked, if the command says where."""
+    if options.config is not None:
+        from authz.review.queried import record_query
+
+        words = [getattr(options, name, "") for name in ("id", "method", "subject", "search")]
+        record_query(options.config, " ".join(["audit", options.asked, *filter(None, words)]), options.logs)
 
 
 @contextmanager
 def _opened(options: argparse.Namespace) -> Iterator[Logs]:
+    _note(options)
     with Logs(options.logs) as logs:
         yield logs
         left = logs.left_out()
@@ -127,10 +139,9 @@ def _json(value: object) -> object:
 
 
 def _query(options: argparse.Namespace) -> int:
-    text = options.search
     if options.subject_key is not None:
-        text = _hashed(text, options.subject_key)
-    search = Search.parse(text)
+        options.search = _hashed(options.search, options.subject_key)
+    search = Search.parse(options.search)
     columns = [name.strip() for name in options.columns.split(",")]
     from authz.review.export import plain
     from authz.review.logs import COLUMNS
@@ -296,6 +307,7 @@ def _report(options: argparse.Namespace) -> int:
     from authz.review.report import write_report
     from authz.review.unused import unused
 
+    _note(options)
     keys = [VerifyingKey.read(path) for path in options.key]
     verified = verify(options.logs, keys, options.anchors, cadence=options.cadence)
     with Logs(options.logs, load=True) as logs:

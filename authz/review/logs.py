@@ -26,6 +26,7 @@ COLUMNS: Final = {
     "span_id": "VARCHAR", "grpc_code": "VARCHAR", "eval_us": "BIGINT", "redacted": "VARCHAR[]", "truncated": "BOOLEAN",
     "before": "VARCHAR", "bundle": "VARCHAR", "problems": "VARCHAR[]", "count": "BIGINT", "from": "BIGINT",
     "to": "BIGINT", "cause": "VARCHAR", "host": "VARCHAR", "let_through": "BOOLEAN",
+    "asked": "VARCHAR", "by": "VARCHAR", "logs": "VARCHAR[]",
 }  # fmt: skip
 """The fields of records and events, flat, and their types in DuckDB."""
 ORDER: Final = "time, writer, seq"
@@ -99,8 +100,17 @@ class Logs:
             )
         packed = [file for file in self.files if file.suffix == ".parquet"]
         if packed:
-            parts.append(f"SELECT {columns}, filename AS file FROM read_parquet({_literals(packed)}, filename=true)")
+            parts.append(self._packed(_literals(packed)))
         return " UNION ALL ".join(parts)
+
+    def _packed(self, files: str) -> str:
+        """What was compacted, also before there were fields that there are now."""
+        found = self._connection.execute(f"SELECT DISTINCT name FROM parquet_schema({files})").fetchall()
+        there = {name for (name,) in found}
+        columns = ", ".join(
+            f'"{name}"' if name in there else f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in COLUMNS.items()
+        )
+        return f"SELECT {columns}, filename AS file FROM read_parquet({files}, filename=true, union_by_name=true)"
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The answer to a question in SQL, about ``decisions`` or ``records``: one dictionary for each row.

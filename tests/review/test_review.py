@@ -184,6 +184,22 @@ def test_compacted_segments_answer_and_verify_as_before(tmp_path: Path) -> None:
     assert compact([folder]) == []
 
 
+def test_what_was_compacted_before_there_was_a_field_still_answers(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        path = tmp_path / name / "audit-000000000001.jsonl"
+        path.parent.mkdir()
+        with AuditLog(path) as log:
+            log.write(record())
+        compact([path], delete=True)
+    old = tmp_path / "old" / "audit-000000000001.parquet"
+    duckdb.execute(f"COPY (SELECT * EXCLUDE (asked, logs) FROM '{old}') TO '{tmp_path / 'x.parquet'}' (FORMAT parquet)")
+    (tmp_path / "x.parquet").rename(old)
+    for folders in (["old"], ["old", "new"]):
+        with Logs([tmp_path / name for name in folders]) as logs:
+            rows = logs.find(Search.parse("event:decision"))
+            assert [(row["sub"], row["asked"]) for row in rows] == [("user:corp:alice", None)] * len(folders)
+
+
 def test_a_damaged_segment_is_not_compacted(tmp_path: Path) -> None:
     with AuditLog(tmp_path / "audit.jsonl", LogSettings(rotate_bytes=10_000, sync_seconds=0.01)) as log:
         for _ in range(30):
