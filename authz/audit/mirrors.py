@@ -181,7 +181,9 @@ class OpenTelemetryMirror(QueuedMirror):
         if logger is None:
             from opentelemetry._logs import get_logger
 
-            logger = get_logger("authz.audit")
+            from authz.audit.otel import SCOPE
+
+            logger = get_logger(SCOPE)
         self._logger = logger
         super().__init__(limit)
 

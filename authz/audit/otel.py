@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import orjson
 
+SCOPE: Final = "authz.audit"
+"""The name of the instrumentation scope."""
 _NAMES: Final = {
     "sub": "enduser.id",
     "peer_ip": "client.address",
@@ -34,8 +36,21 @@ def attributes(fields: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
+def application_logger() -> Any:
+    """The logger of the provider that the application has set; None: it has set none, and what is emitted is lost."""
+    from opentelemetry._logs import get_logger, get_logger_provider
+
+    # the API's own providers lead nowhere
+    if type(get_logger_provider()).__module__.startswith("opentelemetry._logs"):
+        return None
+    return get_logger(SCOPE)
+
+
 def log_record(line: bytes) -> Any:
-    """The OpenTelemetry ``LogRecord`` for a line of a log."""
+    """The OpenTelemetry ``LogRecord`` for a line of a log.
+
+    The body of a checkpoint is its line, exactly, so that a verifier finds it in what a collector kept.
+    """
     from opentelemetry._logs import LogRecord, SeverityNumber
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -47,13 +62,14 @@ def log_record(line: bytes) -> Any:
         int(fields.get("trace_id") or "0", 16), int(fields.get("span_id") or "0", 16), is_remote=True,
         trace_flags=TraceFlags(TraceFlags.SAMPLED),
     )  # fmt: skip
+    event = fields.get("event", "")
     refused = fields.get("decision") not in (None, "allow")
     return LogRecord(
         timestamp=time_ns,
         context=set_span_in_context(NonRecordingSpan(span)),
         severity_number=SeverityNumber.WARN if refused else SeverityNumber.INFO,
         severity_text="WARN" if refused else "INFO",
-        event_name=f"authz.{fields.get('event', 'line')}",
-        body=f"{fields.get('event', '')} {fields.get('decision', '')}".strip(),
+        event_name=f"authz.{event or 'line'}",
+        body=line.decode().rstrip("\n") if event == "checkpoint" else f"{event} {fields.get('decision', '')}".strip(),
         attributes=attributes(fields),
     )

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import orjson
 
+from authz.audit.anchor import read_anchors
 from authz.audit.chain import HEAD, Link
 from authz.audit.checkpoint import VerifyingKey
 from authz.audit.record import GENESIS
 from authz.audit.segment import Segment, find_segments
-from authz.errors import AuditError
 
 _SLACK_LINES: Final = 16
 _SLACK_SECONDS: Final = 60.0
@@ -153,7 +153,8 @@ def verify(
     Args:
         paths: logs, or folders of logs, of any number of writers and hosts.
         keys: what the checkpoints must be signed with; empty: signatures are not looked at.
-        anchors: files with checkpoints that were kept elsewhere: each of them must be in the log, byte for byte.
+        anchors: files with checkpoints that were kept elsewhere: each of them must be in the log, byte for byte. What
+            an anchor wrote, or the file exporter of an OpenTelemetry collector (OTLP as JSON lines).
         cadence: the most lines between two checkpoints. A recomputed chain without checkpoints fails by this.
         seconds: the longest that a line may wait for its checkpoint.
         state: ``state`` of an earlier report: what that verified is not read again.
@@ -163,7 +164,7 @@ def verify(
         AuditError: a path cannot be read at all.
     """
     segments = find_segments(paths)
-    held = _read_anchors(anchors)
+    held = read_anchors(anchors)
     report = VerifyReport()
     total = sum(segment.size for segment in segments)
     by_key = {key.id: key for key in keys}
@@ -466,19 +467,3 @@ class _Walk:
             "sealed": self.report.sealed, "closed": self.report.closed,
             "segment_first": max(self._firsts, default=0), **position,
         }  # fmt: skip
-
-
-def _read_anchors(paths: Iterable[Path]) -> dict[str, dict[int, bytes]]:
-    held: dict[str, dict[int, bytes]] = {}
-    for path in paths:
-        try:
-            data = path.read_bytes()
-        except OSError as exc:
-            raise AuditError(f"{path} cannot be read: {exc.strerror}") from None
-        lines = data.splitlines(keepends=True)
-        matched = [(head, line) for line in lines if (head := HEAD.match(line)) and line.endswith(b"}\n")]
-        if not matched:
-            raise AuditError(f"{path} holds no checkpoint; name the file that the log's anchor wrote")
-        for head, line in matched:
-            held.setdefault(head[1].decode(), {})[int(head[2])] = line
-    return held

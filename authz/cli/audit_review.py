@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.cli import Exit, Subparsers
-from authz.cli.table import cell, table
+from authz.cli.table import cell, table, table_lines
 from authz.errors import AuditError
 from authz.review.logs import Logs
 from authz.review.search import Search
@@ -89,12 +89,24 @@ def _command(
         parser.add_argument("-q", "--search", default="", help="only what this search finds; see docs/for-auditors.md")
     if rows:
         parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.set_defaults(run=run)
+    if name not in ("compact", "serve"):
+        parser.add_argument("--config", type=Path, help="record in this configuration's audit log that you looked")
+    parser.set_defaults(run=run, asked=name)
     return parser
+
+
+def _note(options: argparse.Namespace) -> None:
+    """Record what is asked, if the command says where."""
+    if options.config is not None:
+        from authz.review.queried import record_query
+
+        words = [getattr(options, name, "") for name in ("id", "method", "subject", "search")]
+        record_query(options.config, " ".join(["audit", options.asked, *filter(None, words)]), options.logs)
 
 
 @contextmanager
 def _opened(options: argparse.Namespace) -> Iterator[Logs]:
+    _note(options)
     with Logs(options.logs) as logs:
         yield logs
         left = logs.left_out()
@@ -104,13 +116,21 @@ def _opened(options: argparse.Namespace) -> Iterator[Logs]:
 
 def _out(options: argparse.Namespace, columns: Sequence[str], rows: Iterable[Any], empty: str) -> bool:
     """Print rows (objects or dictionaries) as a table or as JSON; whether there were any."""
-    made = [row if isinstance(row, dict) else {n: getattr(row, n) for n in row.__slots__} for row in rows]
+    count = 0
+
+    def made() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield row if isinstance(row, dict) else {name: getattr(row, name) for name in row.__slots__}
+
     if options.json:
-        for row in made:
+        for row in made():
             print(json.dumps(row, default=_json))
     else:
-        print(table(columns, [[row.get(name) for name in columns] for row in made], empty))
-    return bool(made)
+        for line in table_lines(columns, ([row.get(name) for name in columns] for row in made()), empty):
+            print(line)
+    return count > 0
 
 
 def _json(value: object) -> object:
@@ -119,10 +139,9 @@ def _json(value: object) -> object:
 
 
 def _query(options: argparse.Namespace) -> int:
-    text = options.search
     if options.subject_key is not None:
-        text = _hashed(text, options.subject_key)
-    search = Search.parse(text)
+        options.search = _hashed(options.search, options.subject_key)
+    search = Search.parse(options.search)
     columns = [name.strip() for name in options.columns.split(",")]
     from authz.review.export import plain
     from authz.review.logs import COLUMNS
@@ -131,8 +150,8 @@ def _query(options: argparse.Namespace) -> int:
         if name not in COLUMNS:
             raise AuditError(f"`{name}` is no field of a record; write some of: {', '.join(COLUMNS)}")
     with _opened(options) as logs:
-        rows = logs.find(search, options.limit)
-        found = _out(options, columns, [plain(row) for row in rows] if options.json else rows, "nothing found")
+        rows = logs.scan(search, options.limit)
+        found = _out(options, columns, map(plain, rows) if options.json else rows, "nothing found")
     if options.follow:
         from authz.review.follow import follow
 
@@ -236,22 +255,28 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _unused(options: argparse.Namespace) -> int:
-    from authz.review.usage import unused
+    from authz.review.report import in_force
+    from authz.review.unused import unused
 
     with _opened(options) as logs:
         found = unused(logs, options.policy, options.days)
     rows: list[dict[str, Any]] = [
-        {"what": "rule", "line": line.text, "where": str(line.place)} for line in found.rules
-    ]  # fmt: skip
-    rows += [{"what": "grant", "line": line.text, "where": str(line.place)} for line in found.grants]
+        {"what": what, "line": idle.text, "where": str(idle.place), "in force": in_force(idle), "whole": idle.whole}
+        for what, lines in (("rule", found.rules), ("grant", found.grants))
+        for idle in lines
+    ]
     rows += [{"what": "role", "line": f"{sub} has {role}", "where": "by its credential"} for sub, role in found.roles]
-    _out(options, ["what", "line", "where"], rows, "every rule and grant was used")
+    _out(options, ["what", "line", "where", "in force"], rows, "every rule and grant was used")
     if not options.json:
         since = (
             "the log does not show it in force" if found.in_force is None else f"in force since {cell(found.in_force)}"
         )
-        print(f"revision {found.policy[:12]}, {since}; decisions since {cell(found.since)}")
-    return Exit.FINDING if rows else Exit.OK
+        print(f"revision {found.policy[:12]}, {since}; {found.decided} decisions since {cell(found.since)}")
+        if found.alone:
+            print(f"of {found.alone} of them only the rule is known that the record names: their policy is not at hand")
+        if any(not idle.whole for idle in (*found.rules, *found.grants)):
+            print("what was not in force all the time may be too young to be judged")
+    return Exit.FINDING if found.any else Exit.OK
 
 
 def _suggest(options: argparse.Namespace) -> int:
@@ -282,8 +307,9 @@ def _report(options: argparse.Namespace) -> int:
     from authz.audit.checkpoint import VerifyingKey
     from authz.audit.verify import verify
     from authz.review.report import write_report
-    from authz.review.usage import unused
+    from authz.review.unused import unused
 
+    _note(options)
     keys = [VerifyingKey.read(path) for path in options.key]
     verified = verify(options.logs, keys, options.anchors, cadence=options.cadence)
     with Logs(options.logs, load=True) as logs:

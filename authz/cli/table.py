@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain, islice
+from typing import Final
 
 from authz.audit.printable import clean
+
+_MEASURED: Final = 1000
 
 
 def cell(value: object) -> str:
@@ -22,13 +26,20 @@ def cell(value: object) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing found") -> str:
     """Rows under their columns, as wide as they need; on a terminal, lines end at its edge."""
-    made = [[cell(value) for value in row] for row in rows]
-    if not made:
-        return empty
-    widths = [max(len(name), *(len(row[at]) for row in made)) for at, name in enumerate(columns)]
+    return "\n".join(table_lines(columns, rows, empty))
+
+
+def table_lines(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing found"
+) -> Iterator[str]:
+    """The lines of a table of any length: its columns are as wide as the first thousand rows need."""
+    made = ([cell(value) for value in row] for row in rows)
+    first = list(islice(made, _MEASURED))
+    if not first:
+        yield empty
+        return
+    widths = [max(len(name), *(len(row[at]) for row in first)) for at, name in enumerate(columns)]
     edge = shutil.get_terminal_size((10_000, 0)).columns
-    lines = []
-    for row in [list(columns), *made]:
+    for row in chain([list(columns)], first, made):
         line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
-        lines.append(line if len(line) <= edge else line[: max(edge - 1, 20)] + "…")
-    return "\n".join(lines)
+        yield line if len(line) <= edge else line[: max(edge - 1, 20)] + "…"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from authz.audit.anchor import FileAnchor, stderr_anchor
+from authz.audit.anchor import FileAnchor, OpenTelemetryAnchor, stderr_anchor
 from authz.audit.base import AuditSink
 from authz.audit.best_effort import QueuedLog
 from authz.audit.checkpoint import SigningKey
@@ -110,7 +111,7 @@ def _open(path: Path, settings: LogSettings, *, shared: bool) -> AuditLog | Queu
     return sink
 
 
-def _checkpoints(section: Section) -> tuple[int, float, SigningKey | None, tuple[FileAnchor, ...]]:
+def _checkpoints(section: Section) -> tuple[int, float, SigningKey | None, tuple[Callable[[bytes], None], ...]]:
     if "checkpoints" not in section:
         return 1000, 10.0, None, ()
     checkpoints = section.section("checkpoints")
@@ -118,9 +119,11 @@ def _checkpoints(section: Section) -> tuple[int, float, SigningKey | None, tuple
     records = checkpoints.integer("records", 1000, least=1, most=100_000)
     seconds = checkpoints.duration("every", 10.0, least=0.1, most=3600.0)
     file = checkpoints.file("anchor_file", None)
-    anchors = [] if file is None else [FileAnchor(file)]
+    anchors: list[Callable[[bytes], None]] = [] if file is None else [FileAnchor(file)]
     if checkpoints.boolean("anchor_stderr", False):
         anchors.append(stderr_anchor())
+    if checkpoints.boolean("anchor_opentelemetry", False):
+        anchors.append(OpenTelemetryAnchor())
     checkpoints.close()
     return records, seconds, None if key is None else SigningKey.read(key), tuple(anchors)
 

@@ -12,7 +12,7 @@ from typing import Final
 from authz.audit.segment import Segment, find_segments
 from authz.audit.verify import verify
 from authz.errors import AuditError
-from authz.review.logs import COLUMNS
+from authz.review.logs import COLUMNS, ROW_GROUP, THREADS
 
 _OBJECT_LIMIT: Final = 16 * 1024 * 1024
 
@@ -77,12 +77,13 @@ def _compact(segment: Segment, *, delete: bool) -> Compacted:
     literal = "'" + str(source).replace("'", "''").replace("[", "[[]").replace("*", "[*]") + "'"
     try:
         with duckdb.connect() as connection:
-            connection.execute("SET memory_limit = '2GB'")
+            connection.execute("SET memory_limit = '512MB'")
+            connection.execute(f"SET threads = {THREADS}")
             connection.execute(
                 f"COPY (SELECT unnest(json_transform(json, '{{{types}}}')), encode(json::VARCHAR || chr(10)) AS line "
                 f"FROM read_json_objects({literal}, format='newline_delimited', "
                 f"maximum_object_size={_OBJECT_LIMIT})) TO '{str(making).replace(chr(39), chr(39) * 2)}' "
-                "(FORMAT parquet, COMPRESSION zstd)"
+                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
             )
     except duckdb.Error as exc:
         with contextlib.suppress(OSError):

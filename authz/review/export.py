@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from authz.errors import AuditError
-from authz.review.logs import COLUMNS, Logs, Row
+from authz.review.logs import COLUMNS, ORDER, Logs, Row
 from authz.review.search import Search
 
 FORMATS: Final = ("parquet", "ocsf", "csv", "json")
-_BATCH: Final = 10_000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _ACTIVITIES: Final = {"read": (2, "Read"), "write": (3, "Update"), "admin": (99, "Admin")}
 _REFUSED: Final = 2
@@ -27,30 +26,36 @@ def export(logs: Logs, path: Path, form: str, search: Search | None = None) -> i
     Raises:
         AuditError: the file exists, or cannot be written.
     """
-    rows = logs.find(search or Search(), 2**62, newest=False)
     if path.exists():
         raise AuditError(f"{path} exists; name another file")
+    found = search or Search()
+    if form == "parquet":
+        where, parameters = found.sql()
+        columns = ", ".join(f'"{name}"' for name in COLUMNS)
+        return logs.write_parquet(f"SELECT {columns} FROM records WHERE {where} ORDER BY {ORDER}", parameters, path)
+    rows = logs.scan(found)
     try:
-        if form == "parquet":
-            _parquet(rows, path)
-        else:
-            with path.open("x", encoding="utf-8", newline="") as file:
-                if form == "csv":
-                    write_csv(file, list(COLUMNS), rows)
-                else:
-                    for row in rows:
-                        file.write(json.dumps(ocsf(row) if form == "ocsf" else plain(row)) + "\n")
+        with path.open("x", encoding="utf-8", newline="") as file:
+            if form == "csv":
+                return write_csv(file, list(COLUMNS), rows)
+            count = 0
+            for row in rows:
+                file.write(json.dumps(ocsf(row) if form == "ocsf" else plain(row)) + "\n")
+                count += 1
+            return count
     except OSError as exc:
         raise AuditError(f"{path} cannot be written: {exc.strerror}") from None
-    return len(rows)
 
 
-def write_csv(file: TextIO, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table that no spreadsheet takes for formulas."""
+def write_csv(file: TextIO, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write a table that no spreadsheet takes for formulas; how many rows there were."""
     writer = csv.writer(file)
     writer.writerow(columns)
+    count = 0
     for row in rows:
         writer.writerow([_cell(row.get(name)) for name in columns])
+        count += 1
+    return count
 
 
 def _cell(value: object) -> str:
@@ -95,19 +100,3 @@ def ocsf(row: Row) -> dict[str, Any]:
         "unmapped": {"reason_text": row.get("reason_text"), "event": row.get("event"),
                      "trace_id": row.get("trace_id")},
     }  # fmt: skip
-
-
-def _parquet(rows: list[Row], path: Path) -> None:
-    import duckdb
-
-    with duckdb.connect() as connection:
-        columns = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
-        connection.execute(f"CREATE TABLE export ({columns})")
-        marks = ", ".join("?" for _ in COLUMNS)
-        for start in range(0, len(rows), _BATCH):
-            batch = [[row[name] for name in COLUMNS] for row in rows[start : start + _BATCH]]
-            connection.executemany(f"INSERT INTO export VALUES ({marks})", batch)
-        try:
-            connection.execute(f"COPY export TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
-        except duckdb.Error as exc:
-            raise AuditError(f"{path} cannot be written: {str(exc).splitlines()[0]}") from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -25,10 +27,19 @@ COLUMNS: Final = {
     "before": "VARCHAR", "bundle": "VARCHAR", "problems": "VARCHAR[]", "count": "BIGINT", "from": "BIGINT",
     "to": "BIGINT", "cause": "VARCHAR", "host": "VARCHAR", "let_through": "BOOLEAN",
     "shadow_version": "VARCHAR", "shadow_before": "VARCHAR",
+    "asked": "VARCHAR", "by": "VARCHAR", "logs": "VARCHAR[]",
 }  # fmt: skip
 """The fields of records and events, flat, and their types in DuckDB."""
+ORDER: Final = "time, writer, seq"
+"""The order of records: of those of one time, by chain and number."""
 _OBJECT_LIMIT: Final = 16 * 1024 * 1024
-_MEMORY: Final = "2GB"
+_MEMORY: Final = "512MB"
+"""What DuckDB may take; the rest of a question waits on disk."""
+THREADS: Final = min(4, os.cpu_count() or 1)
+"""That DuckDB works with: each of them needs memory of its own."""
+_ROWS: Final = 1000
+ROW_GROUP: Final = 20_480
+"""Rows that a Parquet file is written by: small groups take little memory, and read as fast."""
 
 
 class Logs:
@@ -50,11 +61,13 @@ class Logs:
             import duckdb
         except ImportError:
             raise AuditError("reviewing a log needs DuckDB: pip install 'grpc-authz[review]'") from None
+        self._duckdb = duckdb
         self._error = duckdb.Error
         self.files = _files(paths)
         self._folder = tempfile.TemporaryDirectory(prefix="authz-review-")
         self._connection = duckdb.connect(f"{self._folder.name}/review.duckdb" if load else ":memory:")
         self._connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        self._connection.execute(f"SET threads = {THREADS}")
         self._connection.execute(f"SET temp_directory = '{self._folder.name}/spill'")
         self._connection.execute("SET preserve_insertion_order = false")
         kind = "TABLE" if load else "VIEW"
@@ -62,7 +75,7 @@ class Logs:
             self._connection.execute(f"CREATE {kind} lines AS {self._union()}")
         except duckdb.Error as exc:
             self.close()
-            raise AuditError(f"the log cannot be read: {str(exc).splitlines()[0]}") from None
+            raise AuditError(f"the log cannot be read: {_first_line(exc)}") from None
         allowed = ""
         if namespaces is not None:
             self._connection.execute("CREATE TABLE reviewed (name VARCHAR)")
@@ -88,8 +101,17 @@ class Logs:
             )
         packed = [file for file in self.files if file.suffix == ".parquet"]
         if packed:
-            parts.append(f"SELECT {columns}, filename AS file FROM read_parquet({_literals(packed)}, filename=true)")
+            parts.append(self._packed(_literals(packed)))
         return " UNION ALL ".join(parts)
+
+    def _packed(self, files: str) -> str:
+        """What was compacted, also before there were fields that there are now."""
+        found = self._connection.execute(f"SELECT DISTINCT name FROM parquet_schema({files})").fetchall()
+        there = {name for (name,) in found}
+        columns = ", ".join(
+            f'"{name}"' if name in there else f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in COLUMNS.items()
+        )
+        return f"SELECT {columns}, filename AS file FROM read_parquet({files}, filename=true, union_by_name=true)"
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The answer to a question in SQL, about ``decisions`` or ``records``: one dictionary for each row.
@@ -97,20 +119,56 @@ class Logs:
         Raises:
             AuditError: it cannot be answered.
         """
-        try:
-            result = self._connection.cursor().execute(sql, list(parameters))
-            names = [column[0] for column in result.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-        except self._error as exc:
-            raise AuditError(f"the log cannot be asked: {str(exc).splitlines()[0]}") from None
+        return list(self.each(sql, parameters))
 
-    def find(self, search: Search, limit: int = 100, *, newest: bool = True) -> list[Row]:
-        """The records that a search finds, by time, then by writer and number."""
+    def each(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        """As :meth:`ask`, a few rows at a time: for an answer of any length, if its SQL does not sort."""
+        try:
+            yield from _rows(self._connection.cursor().execute(sql, list(parameters)))
+        except self._error as exc:
+            raise AuditError(f"the log cannot be asked: {_first_line(exc)}") from None
+
+    def find(self, search: Search, limit: int = 100) -> list[Row]:
+        """The newest ``limit`` records that a search finds, oldest first."""
+        return list(self.scan(search, limit))
+
+    def scan(self, search: Search, limit: int | None = None) -> Iterator[Row]:
+        """The records that a search finds, by time, then by writer and number: the newest ``limit``; None: all.
+
+        However many there are, few are in memory: they are sorted into a file in the folder for temporary files.
+        """
         where, parameters = search.sql()
-        direction = "DESC" if newest else "ASC"
-        order = f"ORDER BY time {direction}, writer, seq {direction} LIMIT ?"
-        rows = self.ask(f"SELECT * FROM records WHERE {where} {order}", [*parameters, limit])
-        return rows[::-1] if newest else rows
+        found = f"SELECT * FROM records WHERE {where}"
+        if limit is not None:
+            found = f"SELECT * FROM ({found} ORDER BY time DESC, writer DESC, seq DESC LIMIT ?)"
+            parameters.append(limit)
+        ordered = f"{found} ORDER BY {ORDER}"
+        if limit is not None and limit <= _ROWS:
+            yield from self.each(ordered, parameters)
+            return
+        path = Path(self._folder.name) / f"{secrets.token_hex(8)}.parquet"
+        try:
+            self.write_parquet(ordered, parameters, path)
+            # a connection of its own, for this one keeps no order
+            with self._duckdb.connect() as connection:
+                connection.execute(f"SET memory_limit = '{_MEMORY}'")
+                yield from _rows(connection.execute("SELECT * FROM read_parquet(?)", [str(path)]))
+        finally:
+            path.unlink(missing_ok=True)
+
+    def write_parquet(self, sql: str, parameters: Sequence[Any], path: Path) -> int:
+        """Write the answer to a question in SQL to the file ``path``; how many rows it has.
+
+        Raises:
+            AuditError: it cannot be answered or written.
+        """
+        form = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+        literal = "'" + str(path).replace("'", "''") + "'"
+        try:
+            done = self._connection.cursor().execute(f"COPY ({sql}) TO {literal} {form}", list(parameters))
+            return int(done.fetchall()[0][0])
+        except self._error as exc:
+            raise AuditError(f"{path} cannot be written: {_first_line(exc)}") from None
 
     def left_out(self) -> int:
         """How many lines are in no answer, because they are no records."""
@@ -126,6 +184,17 @@ class Logs:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _rows(result: Any) -> Iterator[Row]:
+    names = [column[0] for column in result.description or ()]
+    while rows := result.fetchmany(_ROWS):
+        for row in rows:
+            yield dict(zip(names, row, strict=True))
+
+
+def _first_line(failure: Exception) -> str:
+    return str(failure).splitlines()[0]
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -133,7 +133,7 @@ def questions(logs: Logs, search: Search) -> Iterable[Row]:
     """Every different question among the recorded decisions, with ``n``, how often it was asked."""
     where, parameters = search.sql()
     names = ", ".join(_DISTINCT)
-    return logs.ask(
+    return logs.each(
         f"SELECT {names}, any_value(reason) AS reason, bool_or(truncated) AS truncated, count(*) AS n, "
         f"arg_max(id, time) AS id, min(time) AS first, max(time) AS last FROM decisions WHERE {where} GROUP BY {names}",
         parameters,

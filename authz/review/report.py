@@ -18,7 +18,7 @@ from authz.review.denied import denied
 from authz.review.export import write_csv
 from authz.review.logs import Logs, Row
 from authz.review.page import Html
-from authz.review.usage import Unused
+from authz.review.unused import Idle, Unused
 
 _BARS = 96
 
@@ -119,8 +119,11 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
                 "Grants not used",
                 Html(f'<p class="soft">since {page.text(usage.since)}, revision {page.code(usage.policy[:16])}</p>'),
                 page.table(
-                    ["line", "where"],
-                    [[page.code(line.text), page.code(line.place)] for line in (*usage.rules, *usage.grants)],
+                    ["line", "where", "in force"],
+                    [
+                        [page.code(idle.text), page.code(idle.place), in_force(idle)]
+                        for idle in (*usage.rules, *usage.grants)
+                    ],
                     "every line was used",
                 ),
             )
@@ -154,6 +157,13 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
         )
     )
     return made
+
+
+def in_force(idle: Idle) -> str:
+    """How long a line that was not used was in force."""
+    if idle.since is None:
+        return "not by this log"
+    return f"{'' if idle.whole else 'only '}since {idle.since:%Y-%m-%d %H:%M:%S}"
 
 
 def _end(closed: object) -> str:

@@ -1,69 +1,16 @@
-"""Usage: what of a policy was ever used, and the least policy that covers what somebody did."""
+"""Usage: the least policy that covers what somebody did, and who did what beside who can."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
 from pathlib import Path
 
 from authz.policy.load import load_bundle
-from authz.policy.revision import NOWHERE, PolicyLine
+from authz.policy.revision import NOWHERE
 from authz.review.logs import Logs
 from authz.review.search import Search
-
-
-@dataclass(frozen=True, slots=True)
-class Unused:
-    """What of a policy decided nothing.
-
-    Attributes:
-        policy: its revision.
-        since: from when decisions were looked at.
-        in_force: since when the log shows this very revision in force; None: it does not.
-        rules: rules that decided no call.
-        grants: ``g`` lines by which no rule was reached.
-        roles: roles that callers had and no rule was reached by, as (subject, role), at most 1,000.
-    """
-
-    policy: str
-    since: datetime
-    in_force: datetime | None
-    rules: tuple[PolicyLine, ...]
-    grants: tuple[PolicyLine, ...]
-    roles: tuple[tuple[str, str], ...]
-
-
-def unused(logs: Logs, bundle: Path, days: float, now: datetime | None = None) -> Unused:
-    """What of the policy in the folder ``bundle`` was not used in the last ``days``, by the log.
-
-    A rule counts as used if a decision names it, in whichever revision; the log names one rule for each decision.
-
-    Raises:
-        PolicyError: the bundle cannot be used.
-    """
-    revision = load_bundle(bundle)
-    since = (now or datetime.now(UTC)) - timedelta(days=days)
-    at = since.astimezone(UTC).replace(tzinfo=None)
-    used = {row["rule"] for row in logs.ask("SELECT DISTINCT rule FROM decisions WHERE time >= ?", [at])}
-    reached: set[tuple[str, str]] = set()
-    for row in logs.ask("SELECT DISTINCT rule_chain AS chain FROM decisions WHERE time >= ?", [at]):
-        reached.update(pairwise(row["chain"] or ()))
-    held = logs.ask(
-        "WITH held AS (SELECT DISTINCT sub, unnest(roles) AS role FROM decisions WHERE time >= ?), "
-        "used AS (SELECT DISTINCT sub, rule_chain[1] AS role FROM decisions WHERE time >= ? AND rule IS NOT NULL) "
-        "SELECT sub, role FROM held WHERE sub IS NOT NULL AND NOT EXISTS (SELECT 1 FROM used WHERE used.sub = held.sub "
-        "AND used.role = 'role:' || split_part(held.role, '@', 1)) ORDER BY sub, role LIMIT 1000",
-        [at, at],
-    )
-    loaded = logs.ask(
-        "SELECT min(time) AS first FROM records WHERE event = 'policy.loaded' AND policy_version = ?", [revision.id]
-    )
-    rules = tuple(line for line in revision.lines if line.ptype == "p" and line.text not in used)
-    grants = tuple(line for line in revision.lines if line.ptype == "g" and tuple(line.fields[:2]) not in reached)
-    first = loaded[0]["first"] if loaded else None
-    return Unused(revision.id, since, first, rules, grants, tuple((row["sub"], row["role"]) for row in held))
 
 
 @dataclass(frozen=True, slots=True)

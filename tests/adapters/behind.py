@@ -79,6 +79,7 @@ def wait_for_the_disk(monkeypatch: pytest.MonkeyPatch, engine: authz.Engine) -> 
 
     monkeypatch.setattr(engine._sink, "write", waiting)
     monkeypatch.setattr(engine, "_write_async", waiting_async)
+    monkeypatch.setattr(engine, "waits", True)
 
 
 @dataclass

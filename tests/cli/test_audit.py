@@ -81,7 +81,7 @@ COMMANDS = [
     (["changes", "audit"], 0, "no_opinion to allow"),
     (["replay", "audit", "--policy", "policies/default"], 3, "allow   no_opinion"),
     (["replay", "audit", "--policy", "policies/absent"], 4, "is no folder"),
-    (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 3, "role:worker"),
+    (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 0, "role:worker"),
     (["suggest", "staff:walt", "audit"], 0, "p, user:staff:walt, acme"),
     (["suggest", "staff:nobody", "audit"], 3, "nothing more"),
     (["anomalies", "audit"], 3, "refusals within a minute"),
@@ -150,3 +150,73 @@ def test_start_up_loads_no_more_than_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+READS = [
+    (["query", "decision:deny", "LOG"], "audit query decision:deny"),
+    (["show", "01a1f9465b08", "LOG"], "audit show 01a1f9465b08"),
+    (["denied", "LOG", "-q", "sub:staff:rita"], "audit denied sub:staff:rita"),
+    (["who-did", "*Purge*", "LOG"], "audit who-did *Purge*"),
+    (["changes", "LOG"], "audit changes"),
+    (["replay", "LOG", "--policy", "policies/default"], "audit replay"),
+    (["unused", "LOG", "--policy", "policies/default"], "audit unused"),
+    (["suggest", "staff:walt", "LOG"], "audit suggest staff:walt"),
+    (["anomalies", "LOG"], "audit anomalies"),
+    (["report", "LOG", "--to", "OUT"], "audit report"),
+    (["export", "LOG", "--to", "OUT", "--format", "json"], "audit export"),
+]
+
+
+@pytest.mark.parametrize(("words", "asked"), READS, ids=[words[0] for words, _ in READS])
+def test_that_somebody_looked_is_recorded_in_a_log_of_its_own(
+    tmp_path: Path, incident: Path, words: list[str], asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "reviews.yaml"
+    config.write_text("audit:\n  directory: looks\n")
+    places = {"LOG": str(incident / "audit"), "OUT": str(tmp_path / "out")}
+    before = (incident / "audit" / "audit.jsonl").read_bytes()
+    assert main(["audit", *(places.get(word, word) for word in words), "--config", str(config)]) in (0, 3)
+    assert (incident / "audit" / "audit.jsonl").read_bytes() == before, "a reader needs no right to write there"
+    log = next((tmp_path / "looks").rglob("audit.jsonl"))
+    told = [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "log.queried"]
+    assert [(line["code"], line["asked"], line["logs"]) for line in told] == [("AZ2007", asked, [places["LOG"]])]
+    assert f"uid {os.getuid()}" in told[0]["by"]
+    capsys.readouterr()
+    assert main(["audit", "verify", str(tmp_path / "looks")]) == NOTICES
+    columns = ["--columns", "event,asked,by,logs"]
+    assert main(["audit", "query", "event:log.queried", str(tmp_path / "looks"), *columns]) == Exit.OK
+    assert asked in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("audit:\n  file: folder/that/is/not/there/log.jsonl\n", "cannot be opened"),
+        ("policy: {}\n", "audit"),
+        ("audit:\n  file: busy.jsonl\n", "another process writes to it"),
+    ],
+)
+def test_who_cannot_be_recorded_sees_nothing(
+    tmp_path: Path, section: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "reviews.yaml"
+    config.write_text(section)
+    with AuditLog(tmp_path / "busy.jsonl"):
+        for words in (["query", "", "audit"], ["report", "audit", "--to", str(tmp_path / "out")]):
+            assert main(["audit", *words, "--config", str(config)]) == Exit.INVALID
+            told = capsys.readouterr()
+            assert (told.out, said in told.err) == ("", True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_asked_about_a_hashed_subject_is_recorded_hashed(tmp_path: Path) -> None:
+    (tmp_path / "subjects.key").write_text("k" * 32)
+    (tmp_path / "reviews.yaml").write_text("audit:\n  file: looks.jsonl\n")
+    with AuditLog(tmp_path / "audit.jsonl", LogSettings(masking=Masking(b"k" * 32))) as log:
+        log.write(record())
+    query = ["audit", "query", "sub:corp:alice", str(tmp_path / "audit.jsonl")]
+    options = ["--subject-key", str(tmp_path / "subjects.key"), "--config", str(tmp_path / "reviews.yaml")]
+    assert main([*query, *options]) == Exit.OK
+    looks = (tmp_path / "looks.jsonl").read_text()
+    assert "audit query sub:*hmac-" in looks
+    assert "alice" not in looks

@@ -21,7 +21,8 @@ WHOLE = """  directory: audit
   reserve_mib: 0
   keep: 400d
   rotate: {size_mib: 1, every: 1h}
-  checkpoints: {key: audit.key, records: 10, every: 1s, anchor_file: anchors.jsonl, anchor_stderr: true}
+  checkpoints: {key: audit.key, records: 10, every: 1s, anchor_file: anchors.jsonl, anchor_stderr: true,
+    anchor_opentelemetry: true}
   allows:
   - {methods: ["/grpc.health.v1.Health/*"], record: counted}
   - {methods: ["*"], namespaces: ["x*"], record: sampled, one_in: 10}

@@ -33,7 +33,8 @@ from authz.review.replay import replay
 from authz.review.report import write_report
 from authz.review.search import Search
 from authz.review.show import show
-from authz.review.usage import suggest, unused, who_did
+from authz.review.unused import unused
+from authz.review.usage import suggest, who_did
 from examples.incident.__main__ import MISTAKE
 from tests.audit.logs import record
 
@@ -122,16 +123,6 @@ def test_who_did_beside_who_can(incident: Path, logs: Logs) -> None:
     assert all(doer.can is None for doer in who_did(logs, "*CreateOrder", "acme"))
 
 
-def test_what_was_never_used_is_named(incident: Path, logs: Logs) -> None:
-    found = unused(logs, incident / "policies" / "default", 30, datetime(2026, 11, 21, tzinfo=UTC))
-    rules = {line.text for line in found.rules}
-    assert "p, role:worker, *, api:work, *, allow" in rules
-    assert "p, role:reader, *, *, read, allow" not in rules
-    assert found.in_force is not None
-    nothing = unused(logs, incident / "policies" / "default", 1, datetime(2030, 1, 1, tzinfo=UTC))
-    assert len(nothing.rules) > len(found.rules)
-
-
 def test_the_policy_that_is_suggested_covers_what_was_done_and_no_more(
     incident: Path, logs: Logs, tmp_path: Path
 ) -> None:
@@ -206,6 +197,22 @@ def test_compacted_segments_answer_and_verify_as_before(tmp_path: Path) -> None:
         assert logs.ask("SELECT count(*) AS n FROM decisions") == count == [{"n": 100}]
         assert logs.left_out() == 0
     assert compact([folder]) == []
+
+
+def test_what_was_compacted_before_there_was_a_field_still_answers(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        path = tmp_path / name / "audit-000000000001.jsonl"
+        path.parent.mkdir()
+        with AuditLog(path) as log:
+            log.write(record())
+        compact([path], delete=True)
+    old = tmp_path / "old" / "audit-000000000001.parquet"
+    duckdb.execute(f"COPY (SELECT * EXCLUDE (asked, logs) FROM '{old}') TO '{tmp_path / 'x.parquet'}' (FORMAT parquet)")
+    (tmp_path / "x.parquet").rename(old)
+    for folders in (["old"], ["old", "new"]):
+        with Logs([tmp_path / name for name in folders]) as logs:
+            rows = logs.find(Search.parse("event:decision"))
+            assert [(row["sub"], row["asked"]) for row in rows] == [("user:corp:alice", None)] * len(folders)
 
 
 def test_a_damaged_segment_is_not_compacted(tmp_path: Path) -> None:
