@@ -32,7 +32,10 @@ def register_review(commands: Subparsers) -> None:
     show = _command(commands, "show", "explain one record", _show, first="id", search=False)
     show.add_argument("--policy", type=Path, action="append", default=[], help="folder of a policy bundle; repeatable")
 
-    _command(commands, "denied", "what was refused, and the smallest rule that would allow it", _denied)
+    refused = _command(commands, "denied", "what was refused, and the smallest rule that would allow it", _denied)
+    refused.add_argument(
+        "--policy", type=Path, help="the bundle that is to allow it (default: the one that refused it)"
+    )
 
     who = _command(commands, "who-did", "who called a method, and who can", _who_did, first="method", search=False)
     who.add_argument("--namespace", help="only calls that name it")
@@ -207,7 +210,7 @@ def _denied(options: argparse.Namespace) -> int:
 
     with _opened(options) as logs:
         columns = ["count", "sub", "method", "namespace", "reason", "first", "last", "remedy"]
-        _out(options, columns, denied(logs, Search.parse(options.search)), "nothing was refused")
+        _out(options, columns, denied(logs, Search.parse(options.search), bundle=options.policy), "nothing was refused")
     return Exit.OK
 
 

@@ -73,14 +73,14 @@ class KeptPolicies:
     """The policies by which recorded decisions were made, as far as they are at hand.
 
     Args:
-        revision: one that is.
-        places: logs, beside which copies of others are kept.
+        places: logs, beside which copies are kept.
+        revision: one that is at hand besides.
     """
 
-    def __init__(self, revision: Revision, places: Sequence[Path]) -> None:
+    def __init__(self, places: Sequence[Path], revision: Revision | None = None) -> None:
         self._places = list(places)
         self._matchings: dict[str, Matching | None] = {}
-        self._revisions: dict[str, Revision | None] = {revision.id: revision}
+        self._revisions: dict[str, Revision | None] = {revision.id: revision} if revision else {}
 
     def find(self, version: str) -> Revision | None:
         """The revision with the id ``version``; None: it is not at hand."""

@@ -85,7 +85,7 @@ def unused(logs: Logs, bundle: Path, days: float, now: datetime | None = None) -
     """
     revision = load_bundle(bundle)
     since = ((now or datetime.now(UTC)) - timedelta(days=days)).astimezone(UTC).replace(tzinfo=None)
-    kept = KeptPolicies(revision, logs.files)
+    kept = KeptPolicies(logs.files, revision)
     used = _Used()
     rows = logs.each(
         "SELECT policy_version, sub, iss, authn, roles, method, namespaces, unreadable, decision, rule, rule_chain, "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from examples.incident.__main__ import record
+from tests.review.world import World, opened
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,10 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("incident")
     record(folder)
     return folder
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An empty log, and a clock that the test sets."""
+    with opened(tmp_path) as world:
+        yield world

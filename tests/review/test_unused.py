@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from authz.audit.settings import LogSettings
 from authz.audit.shelf import SHELF
-from authz.audit.writer import AuditLog
 from authz.authn.base import Principal, PrincipalKind
 from authz.call import Call
 from authz.claims.base import Claims
@@ -22,52 +17,13 @@ from authz.policy.load import load_bundle
 from authz.review.logs import Logs
 from authz.review.matching import Matching
 from authz.review.unused import Unused, unused
-from examples.incident.__main__ import NOON, OTTO, RITA, WALT, Recorder
+from examples.incident.__main__ import NOON, OTTO, RITA, WALT
+from tests.review.world import ROOT, World
 
-ROOT = Path(__file__).parents[2]
-DEFAULT = ROOT / "policies" / "default"
 READERS = "p, role:reader, *, *, read, allow"
 RITA_READS = "p, user:staff:rita, acme, *, read, allow"
 NOBODY = "p, role:nobody, *, *, read, allow"
 DAY = 24 * 60
-
-
-class World:
-    """A log, and the policies that came into force."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.log = AuditLog(folder / "audit.jsonl", LogSettings(sync_seconds=60, rotate_seconds=1e9))
-        self.recorder = Recorder(self.log)
-
-    def bundle(self, name: str, *lines: str) -> Path:
-        """The default bundle, and some lines more."""
-        path = self.folder / name
-        shutil.copytree(DEFAULT, path)
-        with (path / "policy.csv").open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-        return path
-
-    def ask(self, bundle: Path, days: float, at: float) -> Unused:
-        """What is unused in the last ``days``, when so many minutes have passed."""
-        self.log.tend()
-        with Logs([self.folder / "audit.jsonl"]) as logs:
-            return unused(logs, bundle, days, NOON + timedelta(minutes=at))
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with opened(tmp_path) as world:
-        yield world
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[World]:
-    with mock.patch("time.time_ns", return_value=int(NOON.timestamp() * 1e9)):
-        world = World(folder)
-    with world.recorder.clock():
-        yield world
-        world.log.close()
 
 
 def idle(found: Unused) -> dict[str, tuple[datetime | None, bool]]:
