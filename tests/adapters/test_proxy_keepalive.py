@@ -80,7 +80,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of a listener, shortened."""
     monkeypatch.setattr(listening, "_PINGED_EVERY_MS", 300)
     monkeypatch.setattr(listening, "_PING_AFTER_MS", 700)
-    monkeypatch.setattr(listening, "_DEAD_AFTER_MS", 700)
+    monkeypatch.setattr(listening, "_DEAD_AFTER_MS", 1_500)
 
 
 @pytest.mark.usefixtures("quick")
