@@ -43,10 +43,11 @@ def revision(tmp_path_factory: pytest.TempPathFactory) -> Revision:
     return load_bundle(write_bundle(tmp_path_factory.mktemp("bundles") / "b", POLICY + many))
 
 
-def test_every_caller_gets_his_own_answer(revision: Revision) -> None:
+def test_every_caller_gets_his_own_answer(tmp_path: Path) -> None:
+    revision = load_bundle(write_bundle(tmp_path / "b", POLICY))
     fast, slow = CompiledAuthorizer(revision), CasbinAuthorizer(revision, indexed=False)
     callers = [
-        caller(*roles, user=user) for count in range(4) for roles in combinations(ROLES, count) for user in USERS
+        caller(*roles, user=user) for count in range(3) for roles in combinations(ROLES, count) for user in USERS
     ]
     callers += [anonymous(), *(caller(user=user, a="reader banned", b="writer") for user in USERS)]
     for method in ("Get", "Put", "Cancel"):
