@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +28,12 @@ p, user:corp:eve, a, *, write, deny
 p, user:corp:alice, a, /shop.Orders/Cancel, write, allow
 g, role:admin, role:writer
 g, role:writer, role:reader
+g, role:a-guest, role:elsewhere
 g, user:corp:carol, role:writer
+g, user:corp:alice, role:elsewhere
 """
 USERS = ("alice", "bob", "carol", "eve")
-ROLES = ("reader", "writer", "admin", "banned", "elsewhere", "unheard-of")
+ROLES = ("reader", "writer", "admin", "a-guest", "banned", "elsewhere", "unheard-of")
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +43,11 @@ def revision(tmp_path_factory: pytest.TempPathFactory) -> Revision:
     return load_bundle(write_bundle(tmp_path_factory.mktemp("bundles") / "b", POLICY + many))
 
 
-def test_every_caller_gets_his_own_answer(revision: Revision) -> None:
+def test_every_caller_gets_his_own_answer(tmp_path: Path) -> None:
+    revision = load_bundle(write_bundle(tmp_path / "b", POLICY))
     fast, slow = CompiledAuthorizer(revision), CasbinAuthorizer(revision, indexed=False)
     callers = [
-        caller(*roles, user=user) for count in range(4) for roles in combinations(ROLES, count) for user in USERS
+        caller(*roles, user=user) for count in range(3) for roles in combinations(ROLES, count) for user in USERS
     ]
     callers += [anonymous(), *(caller(user=user, a="reader banned", b="writer") for user in USERS)]
     for method in ("Get", "Put", "Cancel"):
@@ -80,6 +84,17 @@ def test_one_of_many(revision: Revision) -> None:
         if number != 7:
             assert authorizer.authorize(caller("crowd", user=f"u{number}"), asked).effect is Effect.ALLOW
     assert "it needs user:corp:u0" in authorizer.authorize(caller(user="u99"), asked).detail
+
+
+def test_each_of_many_rules_is_where_it_is_looked_for(tmp_path: Path) -> None:
+    lines = [f"p, role:r{number % 7}, n{number}, /shop.Orders/Get, read, allow\n" for number in range(5_000)]
+    authorizer = CompiledAuthorizer(load_bundle(write_bundle(tmp_path / "b", "".join(lines))))
+    for number in range(0, 5_000, 11):
+        asked = Call("/shop.Orders/Get", (f"n{number}",))
+        rule = authorizer.authorize(caller(f"r{number % 7}"), asked).rule
+        assert rule is not None
+        assert rule.place.line == number + 1
+        assert not authorizer.authorize(caller(f"r{(number + 1) % 7}"), asked).effect
 
 
 def test_a_certificate_is_proven_too(revision: Revision) -> None:

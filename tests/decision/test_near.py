@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,12 @@ def test_a_model_without_namespaces(tmp_path: Path) -> None:
     assert authorizer.authorize(caller("reader"), Call("/shop.Orders/Get", ("a",))).effect
     refused = authorizer.authorize(caller("writer"), Call("/shop.Orders/Get", ("a",)))
     assert refused.detail == f"it needs role:reader ({bundle / 'policy.csv'}:1)"
+
+
+def test_lines_that_come_from_elsewhere_are_told_alike(tmp_path: Path) -> None:
+    revision = load_bundle(write_bundle(tmp_path / "b", POLICY))
+    first = CompiledAuthorizer(revision)
+    other = CompiledAuthorizer(replace(revision, lines=tuple(revision.lines)))
+    for claims, method, namespace, _ in REFUSALS:
+        call = Call(f"/shop.Orders/{method}", (namespace,))
+        assert other.authorize(claims, call) == first.authorize(claims, call)
