@@ -73,12 +73,12 @@ class KeptPolicies:
     """The policies by which recorded decisions were made, as far as they are at hand.
 
     Args:
-        places: logs, beside which copies are kept.
+        places: files of logs, beside which copies are kept.
         revision: one that is at hand besides.
     """
 
     def __init__(self, places: Sequence[Path], revision: Revision | None = None) -> None:
-        self._places = list(places)
+        self._places = sorted({place.parent for place in places})
         self._matchings: dict[str, Matching | None] = {}
         self._revisions: dict[str, Revision | None] = {revision.id: revision} if revision else {}
 

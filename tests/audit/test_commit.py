@@ -193,3 +193,10 @@ def test_a_loop_that_ended_is_no_failure() -> None:
     time.sleep(0.05)
     asyncio.run(asyncio.wait_for(commit.wait_async(disk.append()), 10))
     commit.close()
+
+
+def test_a_loop_that_waits_for_no_disk_writes_as_a_thread_does(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        asyncio.run(log.write_async(record()))
+        assert events(path).count("decision") == 1
