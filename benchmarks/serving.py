@@ -3,6 +3,7 @@
 =====================  ==============================================================================================
 bare                   no interceptor
 no-op                  an interceptor that does nothing
+busy for 10 us         an interceptor that is, to no end: what the budget of the corridor costs a server
 authz                  a ``written`` audit record for each call, the rest as in the example's configuration
 authz, telemetry       the same with the section ``telemetry``, into OpenTelemetry's SDK
 PyPI                   see :mod:`benchmarks.alternative`
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent import futures
 from contextlib import ExitStack, contextmanager
@@ -26,7 +28,10 @@ import grpc
 from examples.orders import orders_pb2 as pb
 from examples.orders import orders_pb2_grpc as rpc
 
-VARIANTS = ("bare", "no-op", "authz", "authz, telemetry", "PyPI", "PyPI, remembering")
+BUSY = "busy for 10 us"
+OPEN = ("bare", "no-op", BUSY)
+"""Those that let everybody in."""
+VARIANTS = (*OPEN, "authz", "authz, telemetry", "PyPI", "PyPI, remembering")
 
 
 class _Echo(rpc.OrdersServicer):
@@ -59,10 +64,30 @@ class _AsyncNoOp(grpc.aio.ServerInterceptor):
         return await continuation(handler_call_details)
 
 
+def _be_busy() -> None:
+    until = time.perf_counter_ns() + 10_000
+    while time.perf_counter_ns() < until:
+        pass
+
+
+class _Busy(grpc.ServerInterceptor):
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        _be_busy()
+        return continuation(handler_call_details)
+
+
+class _AsyncBusy(grpc.aio.ServerInterceptor):
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        _be_busy()
+        return await continuation(handler_call_details)
+
+
 def _interceptors(kind: str, variant: str, config: Path, stack: ExitStack) -> list[Any]:
     threads = kind == "sync"
     if variant == "no-op":
         return [_NoOp() if threads else _AsyncNoOp()]
+    if variant == BUSY:
+        return [_Busy() if threads else _AsyncBusy()]
     if variant.startswith("PyPI"):
         from benchmarks.alternative import AsyncInterceptor, Check, Interceptor
 
