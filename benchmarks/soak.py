@@ -220,13 +220,14 @@ class Soak:
             self.memory.append((time.monotonic() - began, memory(self._pid)))
 
 
-def recorded(log: Path) -> Counter[str]:
-    """How many lines a log has of each event, and for decisions of each method."""
+def recorded(folder: Path) -> Counter[str]:
+    """How many lines a log has of each event, and for decisions of each method, in all of its segments."""
     counts: Counter[str] = Counter()
-    with log.open("rb") as lines:
-        for line in lines:
-            record = orjson.loads(line)
-            counts[record["method"] if record["event"] == "decision" else record["event"]] += 1
+    for segment in folder.glob("audit*.jsonl"):
+        with segment.open("rb") as lines:
+            for line in lines:
+                record = orjson.loads(line)
+                counts[record["method"] if record["event"] == "decision" else record["event"]] += 1
     return counts
 
 
@@ -242,7 +243,7 @@ def run(*, quick: bool = False) -> None:
             with server_process(kind, "authz", CALLERS + STREAMS, config) as (pid, port):
                 soak = Soak(folder, port, pid, seconds)
                 asyncio.run(soak.run())
-            lines = recorded(folder / "audit.jsonl")
+            lines = recorded(folder)
         counts = soak.counts
         for wrong, times in Counter(soak.wrong).most_common(10):
             print(f"WRONG  {wrong} ({times} times)")

@@ -1,7 +1,11 @@
 """Collector: Python's garbage collector, put off while a policy is read or compiled.
 
 Reading a policy makes many objects and no garbage. The collector would walk all of them again and again, and while it
-walks, no other thread decides anything. So it is put off, and what was made meanwhile counts as old when it goes on.
+walks, no other thread decides anything.
+
+What was made meanwhile must not be called old by `gc.freeze` and `gc.unfreeze`, though it would save one walk: that
+begins the count to the next full collection anew, and a server that reloads often would never have one. What calls
+leave behind in cycles (an error, its traceback, the frame) would stay for ever.
 """
 
 from __future__ import annotations
@@ -31,8 +35,4 @@ def collector_put_off() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if _depth == 0 and _was_enabled:
-                if not gc.get_freeze_count():
-                    # All that is young becomes old, without a look at it. What somebody else has frozen stays so.
-                    gc.freeze()
-                    gc.unfreeze()
                 gc.enable()
