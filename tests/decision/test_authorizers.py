@@ -138,6 +138,17 @@ def test_refusals(authorizer: BundleAuthorizer, call: Call, reason: Reason, deta
         assert detail in verdict.detail
 
 
+@pytest.mark.parametrize("namespaces", [(), ("a",)])
+def test_what_was_decided_of_a_readable_call_says_nothing_of_an_unreadable_one(
+    authorizer: BundleAuthorizer, namespaces: tuple[str, ...]
+) -> None:
+    claims = caller("admin")
+    readable, unreadable = Call(GET, namespaces), Call(GET, namespaces, unreadable="cut short")
+    for _ in range(2):
+        assert authorizer.authorize(claims, readable).effect is Effect.ALLOW
+        assert authorizer.authorize(claims, unreadable).reason is Reason.NAMESPACE_UNREADABLE
+
+
 def test_the_rule_that_decided(authorizer: BundleAuthorizer) -> None:
     rule = authorizer.authorize(caller("admin"), Call(GET, ("a",))).rule
     assert rule is not None
