@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from authz.decision.base import Decision
@@ -31,8 +31,7 @@ class AuthzError(Exception):
     """The root of the tree: catch it to catch everything that authz raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where something is written: a file, a line and a column, both counted from 1 (0: the file as a whole)."""
 
     path: str

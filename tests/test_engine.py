@@ -27,9 +27,9 @@ from authz.reason import Reason
 ALICE = Principal(PrincipalKind.TOKEN, "corp", "alice", "corp:")
 CALL = Call("/orders.Orders/Get", ("acme",))
 RULE = Rule("p, role:reader, *, *, read, allow", Place("policy.csv", 3))
-ALLOW = Verdict(Effect.ALLOW, Reason.ALLOWED, RULE, "abc", "acme")
-DENY = Verdict(Effect.DENY, Reason.DENIED_BY_RULE, RULE, "abc", "acme")
-NOTHING = Verdict(Effect.NO_OPINION, Reason.NO_RULE, None, "abc", "acme", "no rule for role:reader")
+ALLOW = Verdict(Effect.ALLOW, Reason.ALLOWED, RULE, "abc")
+DENY = Verdict(Effect.DENY, Reason.DENIED_BY_RULE, RULE, "abc")
+NOTHING = Verdict(Effect.NO_OPINION, Reason.NO_RULE, None, "abc", "no rule for role:reader")
 
 
 class Rooms:

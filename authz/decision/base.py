@@ -6,7 +6,6 @@ verdict for one caller and one call, with its audit id. Casbin's own integers (i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -29,8 +28,7 @@ class Effect(Enum):
         return self is Effect.ALLOW
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """A rule of the policy: its text, where it is written, and how the caller's subject came to match it.
 
     Attributes:
@@ -48,8 +46,7 @@ class Rule:
         return f"{self.place.path}:{self.place.line}"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the policy says, of nobody in particular: immutable, and shared between calls.
 
     Attributes:
@@ -57,8 +54,8 @@ class Verdict:
         reason: the code.
         rule: the rule that decided; None if none did.
         revision: SHA-256 of the policy bundle (hex).
-        namespace: the namespace that decided: the one that was not allowed, else the first.
-        detail: a sentence for operators: the near misses of a denial.
+        detail: a sentence for operators: the near misses of a denial, and where a call names several namespaces, the
+            one that decided.
         shadow: what the shadow policy says, where that is something else; it has no effect.
     """
 
@@ -66,9 +63,15 @@ class Verdict:
     reason: Reason
     rule: Rule | None = None
     revision: str = ""
-    namespace: str | None = None
     detail: str = ""
     shadow: Verdict | None = None
+
+    def among_others(self, namespace: str | None) -> Verdict:
+        """The same, of a call that names several namespaces: what is no allow says in which of them it is none."""
+        if self.effect is Effect.ALLOW:
+            return self
+        where = "outside every namespace" if namespace is None else f"in {namespace}"
+        return self._replace(detail=f"{where}: {self.detail}" if self.detail else where)
 
 
 class Decision(NamedTuple):

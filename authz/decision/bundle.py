@@ -103,20 +103,24 @@ class BundleAuthorizer(ABC):
 
     def _all(self, claims: Claims, method: str, api: ApiMethod, namespaces: Sequence[str | None]) -> Verdict:
         """One verdict for several namespaces: a denial anywhere, else the first that is not allowed, else the first."""
-        decided = self._ask(claims, method, api, namespaces[0])
+        decided, where = self._ask(claims, method, api, namespaces[0]), namespaces[0]
+        if len(namespaces) == 1:
+            return decided
         for namespace in namespaces[1:]:
             if decided.effect is Effect.DENY:
                 break
             verdict = self._ask(claims, method, api, namespace)
-            if verdict.effect is Effect.DENY or decided.effect is Effect.ALLOW:
-                decided = verdict if verdict.effect is not Effect.ALLOW else decided
-        return decided
+            if verdict.effect is Effect.DENY or (
+                decided.effect is Effect.ALLOW and verdict.effect is not Effect.ALLOW
+            ):
+                decided, where = verdict, namespace
+        return decided.among_others(where)
 
     def _refusal(self, reason: Reason, detail: str) -> Verdict:
-        return Verdict(Effect.DENY, reason, None, self.revision.id, None, detail)
+        return Verdict(Effect.DENY, reason, None, self.revision.id, detail)
 
-    def _answer(self, effect: Effect, rule: Rule | None, namespace: str | None, detail: str = "") -> Verdict:
-        return Verdict(effect, _REASONS[effect], rule, self.revision.id, namespace, detail)
+    def _answer(self, effect: Effect, rule: Rule | None, detail: str = "") -> Verdict:
+        return Verdict(effect, _REASONS[effect], rule, self.revision.id, detail)
 
     def _rule(self, line: int, subjects: Sequence[str], matched: str, domain: str) -> Rule:
         """The rule on ``line``, which matched for ``matched``, and the way to it from one of ``subjects``."""

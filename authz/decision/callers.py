@@ -48,9 +48,10 @@ class Callers:
     Attributes:
         members: the roles by which rules mean more than the role itself.
         members_by_name: who is a member of a role without being one.
+        proven: whom rules may name to mean any proven caller.
     """
 
-    __slots__ = ("_above", "_everyone", "_meant_by", "_named", "_proven", "members", "members_by_name")
+    __slots__ = ("_above", "_everyone", "_meant_by", "_named", "members", "members_by_name", "proven")
 
     def __init__(
         self, subjects: Iterable[str], members: Iterable[str], meant_by: Callable[[str], Collection[str]]
@@ -66,7 +67,7 @@ class Callers:
             if not member.startswith(_ROLE):
                 self.members_by_name.add(member)
         self._everyone = self._meant(_ROLE + EVERYONE)
-        self._proven = self._everyone | self._meant(_ROLE + AUTHENTICATED)
+        self.proven = self._everyone | self._meant(_ROLE + AUTHENTICATED)
         # Whom else the policy means by somebody; most are nobody else. Of users, it is found out when one comes.
         self._above: dict[Name, frozenset[Name]] = {}
         for subject in roles:
@@ -104,7 +105,7 @@ class Callers:
 
     def others(self, principal: Principal, members: Iterable[Name]) -> frozenset[Name]:
         """Whom rules may name to mean ``principal`` beside itself and its roles; ``members``: those among its roles."""
-        others = self._everyone if principal.kind is _ANONYMOUS else self._proven
+        others = self._everyone if principal.kind is _ANONYMOUS else self.proven
         for role in members:
             others = others | self._above[role] if others else self._above[role]
         if self.members_by_name and self.is_member(principal) and (named := self.named(principal)):

@@ -171,4 +171,4 @@ class CasbinAuthorizer(BundleAuthorizer):
                 found.setdefault(rule, subject)
         effect, rule = resolve(self._model.effect, sorted(found), self._rules.effects)
         decided = self._rule(self._rules.lines[rule], subjects, found[rule], values["dom"]) if rule >= 0 else None
-        return self._answer(EFFECTS[effect], decided, namespace)
+        return self._answer(EFFECTS[effect], decided)

@@ -71,11 +71,6 @@ class _Reach:
         self.places = places
 
 
-def _elsewhere(verdict: Verdict, namespace: str | None) -> Verdict:
-    """The same verdict for another namespace."""
-    return Verdict(verdict.effect, verdict.reason, verdict.rule, verdict.revision, namespace, verdict.detail)
-
-
 class CompiledAuthorizer(BundleAuthorizer):
     """Decides calls by a compiled policy.
 
@@ -196,31 +191,31 @@ class CompiledAuthorizer(BundleAuthorizer):
         # Whether it is only by such roles, and by being proven, that rules for no user mean the caller.
         alike = principal.kind is not _ANONYMOUS and not (callers.members_by_name and callers.is_member(principal))
         if alike:
-            verdict = shared.young.get(question) or shared.recall(question)
+            verdict = shared.young.get(question) or (shared.recall(question) if shared.former else None)
             if verdict is not None:
-                return verdict if verdict.namespace == namespace else _elsewhere(verdict, namespace)
+                return verdict
         members = callers.members & held
-        others = callers.others(principal, members)
+        others = callers.proven if alike and not members else callers.others(principal, members)
         found, personal = self._found(reach, method.keys, principal, held, others)
         effect, rule = resolve(self._effect, sorted(found), self._index.effects) if found else _NOTHING
         name = self._names[self._subjects[rule]] if rule >= 0 else ""
         via = name if rule < 0 or name in held else callers.via(principal, members, name)
         elsewhere = method.elsewhere(held, others) if rule < 0 else -1
-        answer = (reach, rule, via) if rule >= 0 else (reach, method, elsewhere)
+        answer = (rule, via) if rule >= 0 else (reach, method, elsewhere)
         verdict = answers.recall(answer)
         if verdict is None:
             if rule >= 0:
                 subject = subject_of(via)
                 decided = self._rule(self._index.lines[rule], (subject,), subject, "")
-                verdict = self._answer(EFFECTS[effect], decided, namespace)
+                verdict = self._answer(EFFECTS[effect], decided)
             else:
                 told = (near.here(reach.places, method.keys), near.told_elsewhere(elsewhere))
                 detail = "; ".join(filter(None, told)) or "no rule comes near"
-                verdict = self._answer(Effect.NO_OPINION, None, namespace, detail)
+                verdict = self._answer(Effect.NO_OPINION, None, detail)
             answers.keep(answer, verdict)
         if alike and not personal:
             shared.keep(question, verdict)
-        return verdict if verdict.namespace == namespace else _elsewhere(verdict, namespace)
+        return verdict
 
     def _found(
         self,
@@ -236,20 +231,21 @@ class CompiledAuthorizer(BundleAuthorizer):
         names, subjects = self._names, self._subjects
         for place in reach.places:
             for key in keys:
-                if key in place:
-                    cell = place[key]
-                    if isinstance(cell, dict):
-                        personal, named = True, self._callers.named(principal)
-                        found += self._branch.among((cell,), held.union(others, (named,) if named else ()))
-                        continue
-                    for rule in (cell,) if isinstance(cell, int) else cell:
-                        name = names[subjects[rule]]
-                        if name in held or name in others:
+                cell = place.get(key)
+                if cell is None:
+                    continue
+                if isinstance(cell, dict):
+                    personal, named = True, self._callers.named(principal)
+                    found += self._branch.among((cell,), held.union(others, (named,) if named else ()))
+                    continue
+                for rule in (cell,) if isinstance(cell, int) else cell:
+                    name = names[subjects[rule]]
+                    if name in held or name in others:
+                        found.append(rule)
+                    elif isinstance(name, Named):
+                        personal = True
+                        if name is self._callers.named(principal):
                             found.append(rule)
-                        elif isinstance(name, Named):
-                            personal = True
-                            if name is self._callers.named(principal):
-                                found.append(rule)
         return found, personal
 
     def _request(self, subject: str, namespace: str | None, method: str, api: ApiMethod) -> tuple[str, ...]:
@@ -266,10 +262,10 @@ class CompiledAuthorizer(BundleAuthorizer):
                 found.setdefault(rule, subject)
         effect, rule = resolve(self._model.effect, sorted(found), self._index.effects)
         if rule < 0:
-            return self._answer(EFFECTS[effect], None, namespace)
+            return self._answer(EFFECTS[effect], None)
         domain = request_values(namespace, method, api)["dom"]
         decided = self._rule(self._index.lines[rule], subjects, found[rule], domain)
-        return self._answer(EFFECTS[effect], decided, namespace)
+        return self._answer(EFFECTS[effect], decided)
 
     def _can_be_looked_up(self) -> bool:
         """Whether the caller's subject, the namespace and the method are each one look-up, apart from one another."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from authz.call import Call
@@ -56,4 +55,4 @@ class ShadowAuthorizer:
                 self._logged = True
                 _log.exception("the shadow policy %s cannot decide", self.revision[:12])
             other = self._failed
-        return replace(verdict, shadow=other)
+        return verdict._replace(shadow=other)

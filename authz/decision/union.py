@@ -7,7 +7,6 @@ bundle before anyone else is asked: no plugin can let them in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from authz.call import Call
@@ -59,7 +58,7 @@ class UnionAuthorizer:
             return self._one(claims, call, first)
         verdicts: list[Verdict] = []
         for namespace in call.namespaces:
-            verdict = self._one(claims, call._replace(namespaces=(namespace,)), None)
+            verdict = self._one(claims, call._replace(namespaces=(namespace,)), None).among_others(namespace)
             if verdict.effect is Effect.DENY:
                 return verdict
             verdicts.append(verdict)
@@ -67,18 +66,17 @@ class UnionAuthorizer:
 
     def _one(self, claims: Claims, call: Call, first: Verdict | None) -> Verdict:
         """The verdict on a call in at most one namespace; ``first``: what the bundle says, if it was asked."""
-        namespace = call.namespaces[0] if call.namespaces else None
         verdicts: list[Verdict] = []
         if not self._ignore_rules:
             verdicts.append(first or self._bundle.authorize(claims, call))
         for other in self._others:
-            verdict = self._ask(other, claims, call, namespace)
+            verdict = self._ask(other, claims, call)
             if verdict.effect is Effect.DENY:
                 return verdict
             verdicts.append(verdict)
         return next((verdict for verdict in verdicts if verdict.effect is Effect.ALLOW), verdicts[0])
 
-    def _ask(self, other: Authorizer, claims: Claims, call: Call, namespace: str | None) -> Verdict:
+    def _ask(self, other: Authorizer, claims: Claims, call: Call) -> Verdict:
         name = type(other).__name__
         try:
             verdict = other.authorize(claims, call)
@@ -93,7 +91,7 @@ class UnionAuthorizer:
             raise EvaluationError(
                 f"the authorizer {name} says {verdict.effect.value}, with the reason {verdict.reason!r}"
             )
-        return replace(verdict, revision=self._revision, namespace=namespace, shadow=None)
+        return verdict._replace(revision=self._revision, shadow=None)
 
 
 def _is_whole(verdict: object) -> bool:

@@ -66,7 +66,7 @@ class Matching(BundleAuthorizer):
                     told = self._rule(self._index.lines[rule], (subject,), subject, values["dom"])
                     self._matched.append((EFFECTS[self._index.effects[rule]], told))
         effect, _ = resolve(self._model.effect, sorted(found), self._index.effects)
-        return self._answer(EFFECTS[effect], None, namespace)
+        return self._answer(EFFECTS[effect], None)
 
 
 class KeptPolicies:

@@ -89,7 +89,7 @@ class Recorder:
         self._now += timedelta(milliseconds=40)
         call = Call(SERVICE + method, (namespace,), None, f"ipv4:{ip}:40412", more.get("agent", "grpc-python/1.85.1"))
         if who is None:
-            verdict = Verdict(Effect.DENY, Reason.TOKEN_EXPIRED, None, self._revision.id, None, "the token has expired")
+            verdict = Verdict(Effect.DENY, Reason.TOKEN_EXPIRED, None, self._revision.id, "the token has expired")
         else:
             verdict = self._authorizer.authorize(who, call)
         entry = self._revision.catalogue.find(call.method)

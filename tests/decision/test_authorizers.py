@@ -163,10 +163,11 @@ def test_the_namespace_that_decided(authorizer: BundleAuthorizer) -> None:
     def decided(claims: Claims, *namespaces: str | None) -> Verdict:
         return authorizer.authorize(claims, Call(CANCEL, namespaces))
 
-    assert decided(caller("writer"), "a", "b").namespace == "a"
-    assert decided(caller(a="writer"), "a", "b", "c").namespace == "b"
-    assert decided(caller("writer"), "a", "frozen-1", "b").namespace == "frozen-1"
-    assert decided(caller("writer")).namespace is None
+    assert decided(caller("writer"), "a", "b").detail == ""
+    assert decided(caller(a="writer"), "a", "b", "c").detail.startswith("in b")
+    assert decided(caller(a="writer"), "a", None).detail.startswith("outside every namespace")
+    assert decided(caller("writer"), "a", "frozen-1", "b").detail == "in frozen-1"
+    assert not decided(caller(a="writer"), "b").detail.startswith("in b")
 
 
 def test_a_failure_is_never_an_answer(authorizer: BundleAuthorizer) -> None:

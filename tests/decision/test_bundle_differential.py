@@ -134,5 +134,5 @@ def test_several_ways_to_one_answer(
         assert indexed.authorize(caller_claims, one_call) == answer
         for _ in range(2):
             again = fast.authorize(caller_claims, one_call)
-            assert (again.effect, again.rule, again.namespace) == (answer.effect, answer.rule, answer.namespace)
+            assert (again.effect, again.rule) == (answer.effect, answer.rule)
             assert (again.rule is None) == (again.effect is Effect.NO_OPINION)
