@@ -110,9 +110,7 @@ class BundleAuthorizer(ABC):
             if decided.effect is Effect.DENY:
                 break
             verdict = self._ask(claims, method, api, namespace)
-            if verdict.effect is Effect.DENY or (
-                decided.effect is Effect.ALLOW and verdict.effect is not Effect.ALLOW
-            ):
+            if verdict.effect is Effect.DENY or (decided.effect is Effect.ALLOW and verdict.effect is not Effect.ALLOW):
                 decided, where = verdict, namespace
         return decided.among_others(where)
 

@@ -51,7 +51,7 @@ class Callers:
         proven: whom rules may name to mean any proven caller.
     """
 
-    __slots__ = ("_above", "_everyone", "_meant_by", "_named", "members", "members_by_name", "proven")
+    __slots__ = ("_above", "_below", "_everyone", "_meant_by", "_named", "members", "members_by_name", "proven")
 
     def __init__(
         self, subjects: Iterable[str], members: Iterable[str], meant_by: Callable[[str], Collection[str]]
@@ -75,6 +75,10 @@ class Callers:
             if not meant <= {subject[5:]}:
                 self._above[subject[5:]] = meant
         self.members: frozenset[Name] = frozenset(self._above)
+        self._below: dict[Name, list[Name]] = {}
+        for role, meant in self._above.items():
+            for name in meant:
+                self._below.setdefault(name, []).append(role)
 
     def _know(self, subject: str, roles: set[str]) -> None:
         if subject.startswith(_ROLE):
@@ -95,9 +99,9 @@ class Callers:
 
     def meaning(self, names: Collection[Name]) -> frozenset[Name]:
         """The roles by which rules for one of ``names`` mean a caller."""
-        wanted = frozenset(name for name in names if isinstance(name, str))
-        above = self._above
-        return wanted.union([role for role in self.members if not wanted.isdisjoint(above[role])])
+        roles: list[Name] = [name for name in names if isinstance(name, str)]
+        below = self._below
+        return frozenset(roles).union(*[below[role] for role in roles if role in below])
 
     def is_member(self, principal: Principal) -> bool:
         """Whether a line of the policy makes ``principal`` itself a member of a role."""

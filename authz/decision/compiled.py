@@ -71,6 +71,34 @@ class _Reach:
         self.places = places
 
 
+class _Known:
+    """What is remembered, all of which is forgotten at once.
+
+    Whoever decides takes it once, before anything is worked out: what is worked out from what has changed meanwhile
+    goes where nobody looks again.
+
+    Attributes:
+        decided: question -> answer.
+        namespaces: namespace -> the rules that can count there.
+        reaches: the same by what they are; as many as the policy tells apart, whatever namespaces are asked for.
+        methods: method -> what rules say of it.
+        kinds: the same by what it is.
+        shared: where, what, and roles that can make a difference -> answer to all who have them.
+        answers: what an answer is made from -> answer.
+    """
+
+    __slots__ = ("answers", "decided", "kinds", "methods", "namespaces", "reaches", "shared")
+
+    def __init__(self) -> None:
+        self.decided: Memory[_Question, Verdict] = Memory(LIMIT)
+        self.namespaces: Memory[str | None, _Reach] = Memory(LIMIT)
+        self.reaches: dict[tuple[int, ...], _Reach] = {}
+        self.methods: Memory[str, _Method] = Memory(LIMIT)
+        self.kinds: Memory[tuple[tuple[int, ...], bool], _Method] = Memory(LIMIT)
+        self.shared: Memory[tuple[_Reach, _Method, frozenset[Name]], Verdict] = Memory(LIMIT)
+        self.answers: Memory[tuple[object, ...], Verdict] = Memory(LIMIT)
+
+
 class CompiledAuthorizer(BundleAuthorizer):
     """Decides calls by a compiled policy.
 
@@ -102,17 +130,11 @@ class CompiledAuthorizer(BundleAuthorizer):
     @property
     def caches(self) -> Mapping[str, Memory[_Question, Verdict]]:
         """What is remembered, by what it is, for metrics."""
-        return {"decisions": self._decided}
+        return {"decisions": self._known.decided}
 
     def _forget(self) -> None:
         """Forget whatever was decided."""
-        self._decided: Memory[_Question, Verdict] = Memory(LIMIT)
-        self._namespaces: Memory[str | None, _Reach] = Memory(LIMIT)
-        self._reaches: dict[tuple[int, ...], _Reach] = {}
-        self._methods: Memory[str, _Method] = Memory(LIMIT)
-        self._kinds: Memory[tuple[tuple[int, ...], bool], _Method] = Memory(LIMIT)
-        self._shared: Memory[tuple[_Reach, _Method, frozenset[Name]], Verdict] = Memory(LIMIT)
-        self._answers: Memory[tuple[object, ...], Verdict] = Memory(LIMIT)
+        self._known = _Known()
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """Whether the caller with ``claims`` may make ``call``, in every namespace that it names.
@@ -122,7 +144,7 @@ class CompiledAuthorizer(BundleAuthorizer):
         """
         try:
             question = (claims, call.namespaces, call.method)
-            verdict = self._decided.young.get(question)
+            verdict = self._known.decided.young.get(question)
             if verdict is None or call.unreadable is not None:
                 verdict = self._decide(question, call)
         except EvaluationError:
@@ -135,15 +157,16 @@ class CompiledAuthorizer(BundleAuthorizer):
         claims, namespaces, name = question
         if call.unreadable is not None:
             return self._verdict(claims, call)
-        decided = self._decided  # the one of before the answer is worked out: see EndingAuthorizer
+        known = self._known
+        decided = known.decided
         verdict = decided.recall(question) if decided.former else None
         if verdict is None:
             # A method and a namespace that are remembered have passed every check of their names.
-            method, near = self._methods.young.get(name), self._near
+            method, near = known.methods.young.get(name), self._near
             if method is not None and near is not None and len(namespaces) == 1 and not method.cluster:
-                reach = self._namespaces.young.get(namespaces[0])
+                reach = known.namespaces.young.get(namespaces[0])
                 if reach is not None:
-                    verdict = self._at(near, reach, method, claims, namespaces[0])
+                    verdict = self._at(known, near, reach, method, claims, namespaces[0])
                     decided.keep(question, verdict)
                     return verdict
             verdict = self._verdict(claims, call)
@@ -152,36 +175,42 @@ class CompiledAuthorizer(BundleAuthorizer):
         return verdict
 
     def _ask(self, claims: Claims, method: str, api: ApiMethod, namespace: str | None) -> Verdict:
-        near = self._near
+        known, near = self._known, self._near
         if near is None:
             return self._ask_for_each(claims, method, api, namespace)
-        reach = self._namespaces.recall(namespace) or self._reach(namespace)
-        known = self._methods.recall(method) or self._method(method, api, near)
-        return self._at(near, reach, known, claims, namespace)
+        reach = known.namespaces.recall(namespace) or self._reach(known, namespace)
+        of_method = known.methods.recall(method) or self._method(known, near, method, api)
+        return self._at(known, near, reach, of_method, claims, namespace)
 
-    def _reach(self, namespace: str | None) -> _Reach:
+    def _reach(self, known: _Known, namespace: str | None) -> _Reach:
         request = [NOWHERE if namespace is None else namespace] * len(self._model.request)
         places = self._branch.places_at(request)
-        # As many as the policy tells apart, whatever namespaces are asked for.
-        reach = self._reaches.setdefault(tuple(map(id, places)), _Reach(places))
-        self._namespaces.keep(namespace, reach)
+        reach = known.reaches.setdefault(tuple(map(id, places)), _Reach(places))
+        known.namespaces.keep(namespace, reach)
         return reach
 
-    def _method(self, method: str, api: ApiMethod, near: NearMisses) -> _Method:
+    def _method(self, known: _Known, near: NearMisses, method: str, api: ApiMethod) -> _Method:
         keys = tuple(self._branch.keys_of(self._request("", None, method, api)))
         kind = (keys, api.scope is Scope.CLUSTER)
-        known = self._kinds.recall(kind)
-        if known is None:
+        found = known.kinds.recall(kind)
+        if found is None:
             counting = self._callers.meaning(near.named(keys))
-            known = _Method(keys, counting, near.elsewhere(keys), cluster=kind[1])
-            self._kinds.keep(kind, known)
-        self._methods.keep(method, known)
-        return known
+            found = _Method(keys, counting, near.elsewhere(keys), cluster=kind[1])
+            known.kinds.keep(kind, found)
+        known.methods.keep(method, found)
+        return found
 
-    def _at(self, near: NearMisses, reach: _Reach, method: _Method, claims: Claims, namespace: str | None) -> Verdict:
+    def _at(
+        self,
+        known: _Known,
+        near: NearMisses,
+        reach: _Reach,
+        method: _Method,
+        claims: Claims,
+        namespace: str | None,
+    ) -> Verdict:
         """The answer to one question, which leads to ``reach``."""
-        shared, answers = self._shared, self._answers  # those of before the answer is worked out, as in _decide
-        principal, callers = claims.principal, self._callers
+        shared, answers, principal, callers = known.shared, known.answers, claims.principal, self._callers
         # Of the caller's roles, those that can make a difference, so that the others make no new question. Of two sets
         # the smaller one is gone through: many roles cost hardly more than few.
         held = method.counting & claims.system

@@ -1,7 +1,8 @@
 """EndingAuthorizer: a compiled policy whose rules end by themselves, each at its moment.
 
 A rule that has ended keeps its place in the index and loses its effect. Whatever was remembered until then is forgotten
-with it, so that no answer outlives the rule that gave it.
+with it, so that no answer outlives the rule that gave it; and a clock that is set right brings back what a wrong one
+had ended.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ class EndingAuthorizer(CompiledAuthorizer):
     def __init__(self, revision: Revision, clock: Callable[[], float] = time.time) -> None:
         super().__init__(revision)
         self._clock = clock
-        self._ending = threading.Lock()
-        # the next to end is the last
-        self._left = sorted(((end, rule) for rule, end in self._index.ends.items()), reverse=True)
-        self._next = self._left[-1][0] if self._left else float("inf")
+        self._turning = threading.Lock()
+        self._effects = self._index.effects
+        self._ends = sorted((end, rule) for rule, end in self._index.ends.items())
+        self._since, self._until = float("-inf"), self._ends[0][0] if self._ends else float("inf")
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """Whether the caller with ``claims`` may make ``call`` now, in every namespace that it names.
@@ -45,19 +46,24 @@ class EndingAuthorizer(CompiledAuthorizer):
             EvaluationError: it could not be decided.
         """
         now = self._clock()
-        if now >= self._next:
-            self._end(now)
+        if not self._since <= now < self._until:
+            self._turn(now)
         return super().authorize(claims, call)
 
-    def _end(self, now: float) -> None:
-        with self._ending:
-            if now < self._next:
+    def _turn(self, now: float) -> None:
+        with self._turning:
+            if self._since <= now < self._until:
                 return
-            effects = bytearray(self._index.effects)
-            while self._left and self._left[-1][0] <= now:
-                effects[self._left.pop()[1]] = NEITHER
+            # From the beginning each time: a clock that is set back gives back what it had taken too early.
+            effects = bytearray(self._effects)
+            since, until = float("-inf"), float("inf")
+            for end, rule in self._ends:
+                if now < end:
+                    until = end
+                    break
+                since, effects[rule] = end, NEITHER
             # The effects first: whoever begins to remember anew must decide by them. Who is deciding by the old ones
             # remembers it where nobody looks again.
             self._index.effects = bytes(effects)
             self._forget()
-            self._next = self._left[-1][0] if self._left else float("inf")
+            self._since, self._until = since, until

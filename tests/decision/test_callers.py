@@ -62,10 +62,10 @@ def test_roles_that_make_no_difference_make_no_new_question(revision: Revision) 
     authorizer = CompiledAuthorizer(revision)
     asked = Call("/shop.Orders/Get", ("a",))
     first = authorizer.authorize(caller("reader"), asked)
-    kept = authorizer._shared.stored
+    kept = authorizer._known.shared.stored
     for number in range(50):
         assert authorizer.authorize(caller("reader", f"other-{number}"), asked) is first
-    assert authorizer._shared.stored == kept
+    assert authorizer._known.shared.stored == kept
 
 
 @pytest.mark.parametrize("name", ["user:corp:alice", "role:reader", "role:writer", ""])

@@ -40,7 +40,7 @@ def test_strangers_leave_little_behind(tmp_path: Path) -> None:
     for number in range(100_000):
         authorizer.authorize(*stranger(number))
     assert resident() - before < 50 * 2**20
-    for memory in (authorizer._decided, authorizer._namespaces, authorizer._answers):
+    for memory in (authorizer._known.decided, authorizer._known.namespaces, authorizer._known.answers):
         assert len(memory) <= 3 * compiled.LIMIT
 
 
