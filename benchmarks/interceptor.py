@@ -1,14 +1,19 @@
 """What the interceptor costs a server: throughput and CPU beside an interceptor that does nothing, in one run.
 
 Several servers for each kind (`grpc.server`, `grpc.aio.server`), each in a process of its own: bare; with an
-interceptor that does nothing; with one that is busy for 10 us, to no end; with authz (a known token, the default
-bundle, a `written` audit record for each call), without and with its `telemetry`; and with the best that can be put
-together of PyPI's packages (grpc-interceptor, PyJWT's decode for each call, pycasbin about the same bundle, a line by
-`logging.FileHandler` for each call), without and with an `lru_cache` in front of the decode and of the decision. The
-last four refuse the same calls, which is tried first. The same client process calls them by turns with 32 callers at
-once, in short rounds, so that a change of the machine's mood meets all of them. CPU is the server process's own, user
-and system, divided by its calls. A call has *failed* that was not answered as it should be: pycasbin parses the matcher
-for each call, and CPython 3.11's parser gives up now and then where threads do that at once.
+interceptor that does nothing; with one whose handlers are busy for 10 us, to no end; with one whose handlers append a
+line to a file and hash it, and do nothing else; with authz (a known token, the default bundle, a `written` audit record
+for each call), without and with its `telemetry`; and with the best that can be put together of PyPI's packages
+(grpc-interceptor, PyJWT's decode for each call, pycasbin about the same bundle, a line by `logging.FileHandler` for
+each call), without and with an `lru_cache` in front of the decode and of the decision. The last four refuse the same
+calls, which is tried first. The same client process calls them by turns with 32 callers at once, in short rounds, so
+that a change of the machine's mood meets all of them. CPU is the server process's own, user and system, divided by its
+calls. A call has *failed* that was not answered as it should be: pycasbin parses the matcher for each call, and CPython
+3.11's parser gives up now and then where threads do that at once.
+
+*One core*: the server may use one core and the client the others, as where a host runs one server process for each
+core. Else the system moves both about: a thread of a server that has to wait for the interpreter's lock is woken on
+another core, whose caches know nothing of it, so that a microsecond of Python costs a server two.
 """
 
 from __future__ import annotations
@@ -19,8 +24,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -84,17 +89,47 @@ async def _refused(port: int, metadata: list[tuple[str, str]]) -> list[str]:
 
 def run(*, quick: bool = False) -> None:
     """Measure, print, and write benchmarks/results/interceptor.md."""
-    rounds, seconds = (2, 1.0) if quick else (10, 2.0)
+    rounds, seconds = (2, 1.0) if quick else (10, 1.0)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("sync", "aio"):
-            rows += _measure(kind, Path(folder), rounds, seconds)
+            for cores in _places():
+                rows += _measure(kind, Path(folder), rounds, seconds, cores)
     header = ["server", "interceptor", "calls/s", "of no-op", "p50 ms", "p99 ms", "CPU us/call", "added us", "failed"]
     write("interceptor", __doc__ or "", header, rows, machine(f"{rounds} rounds of {seconds:g} s, {CALLERS} callers"))
 
 
-def _measure(kind: str, folder: Path, rounds: int, seconds: float) -> list[list[str]]:
-    config, minter = _configure(folder / kind)
+def _places() -> list[set[int] | None]:
+    """The cores for a server: any, then one of several."""
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        print("   there is one core, or no way to choose one: not measured on one core")
+        return [None]
+    return [None, {min(os.sched_getaffinity(0))}]
+
+
+@contextmanager
+def _away_from(cores: set[int] | None) -> Iterator[None]:
+    """This process, the client, on other cores than ``cores``."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        _move(before - cores)
+        yield
+    finally:
+        _move(before)
+
+
+def _move(cores: set[int]) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setaffinity(int(thread.name), cores)
+
+
+def _measure(kind: str, folder: Path, rounds: int, seconds: float, cores: set[int] | None) -> list[list[str]]:
+    name = kind if cores is None else f"{kind}, one core"
+    config, minter = _configure(folder / name)
     metadata = [("authorization", f"Bearer {minter()}")]
     variants = [each for each in VARIANTS if _is_installed(each)]
     calls: dict[str, list[float]] = {variant: [] for variant in variants}
@@ -102,7 +137,8 @@ def _measure(kind: str, folder: Path, rounds: int, seconds: float) -> list[list[
     latencies: dict[str, list[float]] = {variant: [] for variant in variants}
     failures = dict.fromkeys(variants, 0)
     with ExitStack() as stack:
-        servers = {each: stack.enter_context(server_process(kind, each, CALLERS, config)) for each in variants}
+        servers = {each: stack.enter_context(server_process(kind, each, CALLERS, config, cores)) for each in variants}
+        stack.enter_context(_away_from(cores))
         for variant in [each for each in variants if each not in OPEN]:
             codes = asyncio.run(_refused(servers[variant][1], metadata))
             if codes != ["UNAUTHENTICATED"] * 3 + ["PERMISSION_DENIED"]:
@@ -126,7 +162,7 @@ def _measure(kind: str, folder: Path, rounds: int, seconds: float) -> list[list[
         ordered = sorted(latencies[variant])
         rows.append(
             [
-                kind,
+                name,
                 variant,
                 f"{throughput:,.0f}",
                 f"{throughput / noop[0]:.3f}",

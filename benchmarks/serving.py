@@ -3,7 +3,9 @@
 =====================  ==============================================================================================
 bare                   no interceptor
 no-op                  an interceptor that does nothing
-busy for 10 us         an interceptor that is, to no end: what the budget of the corridor costs a server
+busy for 10 us         an interceptor whose handlers are, to no end: what the budget of the corridor costs a server
+a line                 an interceptor whose handlers append a line to a file, with the hash of the one before: what no
+                       audit log of each call can do without
 authz                  a ``written`` audit record for each call, the rest as in the example's configuration
 authz, telemetry       the same with the section ``telemetry``, into OpenTelemetry's SDK
 PyPI                   see :mod:`benchmarks.alternative`
@@ -15,10 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent import futures
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,7 +34,8 @@ from examples.orders import orders_pb2 as pb
 from examples.orders import orders_pb2_grpc as rpc
 
 BUSY = "busy for 10 us"
-OPEN = ("bare", "no-op", BUSY)
+LINE = "a line"
+OPEN = ("bare", "no-op", BUSY, LINE)
 """Those that let everybody in."""
 VARIANTS = (*OPEN, "authz", "authz, telemetry", "PyPI", "PyPI, remembering")
 
@@ -70,24 +76,73 @@ def _be_busy() -> None:
         pass
 
 
-class _Busy(grpc.ServerInterceptor):
+class _Line:
+    """Appends a line as long as an audit record of the example, with the SHA-256 of the one before."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._hash = "0" * 64
+        self._rest = "x" * 900
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            line = f'{{"prev":"{self._hash}","rest":"{self._rest}"}}\n'.encode()
+            os.write(self._descriptor, line)
+            self._hash = sha256(line).hexdigest()
+
+
+class _Before(grpc.ServerInterceptor):
+    """Does something before each handler, where the handler runs."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+        self._guards: dict[str, Any] = {}
+
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        _be_busy()
-        return continuation(handler_call_details)
+        guard = self._guards.get(handler_call_details.method)
+        if guard is None:
+            guard = self._guards[handler_call_details.method] = self._guard(continuation(handler_call_details))
+        return guard
+
+    def _guard(self, handler: Any) -> Any:
+        do, behaviour = self._do, handler.unary_unary
+
+        def guard(request: Any, context: Any) -> Any:
+            do()
+            return behaviour(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(guard, handler.request_deserializer, handler.response_serializer)
 
 
-class _AsyncBusy(grpc.aio.ServerInterceptor):
+class _AsyncBefore(grpc.aio.ServerInterceptor):
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+        self._guards: dict[str, Any] = {}
+
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        _be_busy()
-        return await continuation(handler_call_details)
+        guard = self._guards.get(handler_call_details.method)
+        if guard is None:
+            guard = self._guards[handler_call_details.method] = self._guard(await continuation(handler_call_details))
+        return guard
+
+    def _guard(self, handler: Any) -> Any:
+        do, behaviour = self._do, handler.unary_unary
+
+        async def guard(request: Any, context: Any) -> Any:
+            do()
+            return await behaviour(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(guard, handler.request_deserializer, handler.response_serializer)
 
 
 def _interceptors(kind: str, variant: str, config: Path, stack: ExitStack) -> list[Any]:
     threads = kind == "sync"
     if variant == "no-op":
         return [_NoOp() if threads else _AsyncNoOp()]
-    if variant == BUSY:
-        return [_Busy() if threads else _AsyncBusy()]
+    if variant in (BUSY, LINE):
+        do = _be_busy if variant == BUSY else _Line(config.with_name("line.jsonl"))
+        return [_Before(do) if threads else _AsyncBefore(do)]
     if variant.startswith("PyPI"):
         from benchmarks.alternative import AsyncInterceptor, Check, Interceptor
 
@@ -117,7 +172,11 @@ def _with_telemetry(config: Path) -> Path:
     return path
 
 
-def _serve(kind: str, variant: str, threads: int, config: Path, pipe: Connection) -> None:
+def _serve(
+    kind: str, variant: str, threads: int, config: Path, cores: Collection[int] | None, pipe: Connection
+) -> None:
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
     with ExitStack() as stack:
         interceptors = _interceptors(kind, variant, config, stack)
         if kind == "sync":
@@ -143,11 +202,16 @@ async def _serve_async(interceptors: list[Any], pipe: Connection) -> None:
 
 
 @contextmanager
-def server_process(kind: str, variant: str, threads: int, config: Path) -> Iterator[tuple[int, int]]:
-    """A server process, ``sync`` (of so many threads) or ``aio``, with one of :data:`VARIANTS`: its pid and port."""
+def server_process(
+    kind: str, variant: str, threads: int, config: Path, cores: Collection[int] | None = None
+) -> Iterator[tuple[int, int]]:
+    """A server process, ``sync`` (of so many threads) or ``aio``, with one of :data:`VARIANTS`: its pid and port.
+
+    With ``cores``, it runs on no others.
+    """
     here, there = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_serve, args=(kind, variant, threads, config, there))
+    process = context.Process(target=_serve, args=(kind, variant, threads, config, cores, there))
     process.start()
     there.close()
     try:
