@@ -108,7 +108,7 @@ class Admission:
 
     def refuse_unproven(self) -> Decision | None:
         """The denial, if the caller is not proven, before any message is waited for."""
-        return self._engine.refuse_unproven(self._call((), None), self._credentials)
+        return self._engine.refuse_unproven(self._call((), None), self._credentials, self._policy)
 
     def decide(self, message: object | None = None) -> Decision:
         """Decide the opening of the RPC; an allow becomes the current call.
