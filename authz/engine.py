@@ -147,7 +147,10 @@ class Engine:
         return self._policy
 
     def adopt(self, policy: Policy) -> None:
-        """Put ``policy`` in force for the calls that begin from now on. One under way ends on the one it began with."""
+        """Put ``policy`` in force for the calls that begin from now on.
+
+        Adapters decide a call that is under way again by it, see :class:`authz.enforcement.Recheck`.
+        """
         before = self._policy
         self._policy = policy
         self.record(policy_loaded(policy.revision, before.revision.id, policy.shadow, before.shadow))
