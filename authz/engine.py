@@ -13,7 +13,7 @@ from authz.audit.event import Event, EventName
 from authz.audit.record import Record, new_id
 from authz.authn.base import Principal
 from authz.authn.failure_limit import FailureLimit
-from authz.call import ApiMethod, Call
+from authz.call import ApiMethod, Call, Scope
 from authz.claims.base import ClaimMapper, Claims
 from authz.credentials import Credentials
 from authz.decision.base import Authorizer, Decision, Effect, Verdict
@@ -24,6 +24,7 @@ from authz.reason import Reason
 
 _log = logging.getLogger("authz")
 _PROBLEMS_LIMIT: Final = 20
+_CLUSTER: Final = Scope.CLUSTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +306,11 @@ class Engine:
                 raise MappingError(Reason.CLAIMS_EXPIRED, "the roles of the caller have ended")
             if only_proven:
                 return _Answer(_PROVEN, principal, claims, api)
+            if api is not None and api.scope is _CLUSTER and any(name is not None for name in call.namespaces):
+                # to leave the namespaces out would be an answer to another question
+                detail = f"{call.method} touches no namespace; ask in a namespace about a method that does"
+                verdict = Verdict(Effect.DENY, Reason.NAMESPACE_UNEXPECTED, revision=policy.revision.id, detail=detail)
+                return _Answer(verdict, principal, claims, api)
             verdict = policy.authorizer.authorize(claims, call)
             if not isinstance(verdict.effect, Effect):
                 raise TypeError("an authorizer gave no effect")

@@ -185,6 +185,30 @@ def test_a_call_is_decided_by_the_policy_that_it_was_read_by() -> None:
     assert not subject.check(CALL)
 
 
+REGIONS = ApiMethod("/orders.Orders/Regions", Access.READ, Scope.CLUSTER)
+
+
+@pytest.mark.parametrize("namespaces", [("acme",), ("acme", None), (None, "acme"), ("*",), ("",)])
+def test_a_namespace_is_not_left_out_of_a_question_about_a_method_that_touches_none(
+    namespaces: tuple[str, ...],
+) -> None:
+    rooms = Rooms()
+    subject = Engine(rooms, rooms, policy(rooms, "abc", REGIONS), rooms)
+    decision = subject.check(Call(REGIONS.method, namespaces))
+    assert (decision.effect, decision.reason) == (Effect.DENY, Reason.NAMESPACE_UNEXPECTED)
+    assert (decision.principal, decision.rule, decision.revision) == (ALICE, None, "abc")
+    assert decision.detail.startswith("/orders.Orders/Regions touches no namespace")
+    assert [record.decision for record in rooms.records] == [decision]
+    assert subject.refuse(Call(REGIONS.method, namespaces)) is not None
+    assert subject.permitted(Call(REGIONS.method), (), [name for name in namespaces if name]) == []
+
+
+@pytest.mark.parametrize("namespaces", [(), (None,)])
+def test_a_method_that_touches_no_namespace_is_asked_about_without_one(namespaces: tuple[None, ...]) -> None:
+    rooms = Rooms()
+    assert Engine(rooms, rooms, policy(rooms, "abc", REGIONS), rooms).check(Call(REGIONS.method, namespaces))
+
+
 def test_a_record_tells_of_the_policy_that_decided_alone() -> None:
     read = ApiMethod(CALL.method, Access.READ, Scope.NAMESPACE, ("namespace",))
     rooms, nobody = Rooms(verdict=DENY), Rooms(principal=AuthenticationError(Reason.TOKEN_EXPIRED, "expired"))

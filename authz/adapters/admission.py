@@ -163,14 +163,14 @@ class Admission:
         return self._again(self._engine.policy)
 
     def _again(self, policy: Policy) -> Decision | None:
-        refused = self._engine.refuse(self._call(self._namespaces(), None), self._credentials, policy)
+        api = policy.revision.catalogue.find(self._method)
+        # a new catalogue may know the method as one that touches no namespace
+        namespaces = () if api is not None and api.scope is Scope.CLUSTER else tuple(self._admitted)
+        refused = self._engine.refuse(self._call(namespaces, None), self._credentials, policy)
         if refused is None:
             self._policy = policy
-            self._api = policy.revision.catalogue.find(self._method)
+            self._api = api
         return refused
-
-    def _namespaces(self) -> tuple[str | None, ...]:
-        return tuple(self._admitted)
 
     def _read(self, message: object | None) -> Call:
         """The call, with every namespace that is named: by the message, by the metadata, by the method itself."""
