@@ -132,8 +132,7 @@ class Admission:
 
     def refuse_next(self, message: object) -> Decision | None:
         """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
-        self._message += 1
-        self.refused = self.refuse_now()
+        self._begin_next()
         if self.refused is None:
             call = self._read(message)
             if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
@@ -143,14 +142,20 @@ class Admission:
 
     async def refuse_next_async(self, message: object) -> Decision | None:
         """As :meth:`refuse_next`, for an event loop."""
-        self._message += 1
-        self.refused = self.refuse_now()
+        self._begin_next()
         if self.refused is None:
             call = self._read(message)
             if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
                 decision = self._admit(call, await self._engine.check_async(call, self._credentials, self._policy))
                 self.refused = None if decision else decision
         return self.refused
+
+    def _begin_next(self) -> None:
+        """Take note of a further message, and of the denial, if by now the whole call is refused."""
+        self._message += 1
+        # a call that was opened without a message may have waited long for its first
+        waited = self._message == 1 and not self.needs_message
+        self.refused = self.recheck() if waited else self.refuse_now()
 
     def refuse_now(self) -> Decision | None:
         """The denial, if the credential has ended or a new policy takes the call back; costs next to nothing if not."""
