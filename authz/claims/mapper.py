@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -86,7 +87,8 @@ class CheckedMapper:
 class MapperByIssuer:
     """Maps each principal with the mapper of its issuer; a principal of no known issuer has no roles.
 
-    The claims of a principal are remembered: the same object is returned for the same principal.
+    The claims of a principal are remembered: the same object is returned for the same principal, until they end. Then
+    its mapper is asked again.
 
     Args:
         mappers: by the name of the issuer or authority.
@@ -106,7 +108,10 @@ class MapperByIssuer:
         """See :class:`authz.claims.base.ClaimMapper`."""
         known = self._known.get(principal)
         if known is not None:
-            return known
+            ends = known.expires_at
+            # most end with the principal, which is not mapped after its end
+            if ends is None or ends is principal.expires_at or ends > time.time():
+                return known
         mapper = self._mappers.get(principal.issuer)
         claims = Claims(principal, expires_at=principal.expires_at) if mapper is None else mapper.map(principal)
         self._known.put(principal, claims)
