@@ -45,7 +45,7 @@ class CheckedMapper:
     """A claim mapper of a user's own, under the ceiling of its issuer.
 
     Of the claims that it returns, names that are none and what is above the ceiling are left out, with a note; whatever
-    it raises but its typed error refuses the caller with MAPPER_FAILED.
+    it raises but its typed error, with a Reason, refuses the caller with MAPPER_FAILED.
 
     Args:
         name: the issuer's name, for messages.
@@ -76,9 +76,9 @@ class CheckedMapper:
                 expires_at=min(ends, default=None),
                 used=tuple(str(source) for source in found.used),
             )
-        except MappingError:
-            raise
         except Exception as exc:
+            if isinstance(exc, MappingError) and exc.is_whole:
+                raise
             _log.exception("the claim mapper of %s failed", self._name)
             detail = f"the claim mapper of {self._name} raised {type(exc).__name__}"
             raise MappingError(Reason.MAPPER_FAILED, detail) from None
