@@ -75,7 +75,8 @@ class Call(NamedTuple):
     Attributes:
         method: gRPC full method, exactly as it came over the wire.
         namespaces: every namespace that the request names, each once; the caller must be allowed in all of them.
-            ``None`` stands for "a namespace that is not named". An empty tuple is the same as ``(None,)``.
+            ``None`` stands for "a namespace that is not named". An empty tuple is the same as ``(None,)``. A method of
+            scope cluster touches none: a call of it that names one is refused.
         unreadable: why the namespaces could not be read, if they could not: such a call is denied.
         peer: address of the caller as the transport gives it, for the record only.
         user_agent: as the caller says, for the record only.

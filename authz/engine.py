@@ -13,7 +13,7 @@ from authz.audit.event import Event, EventName
 from authz.audit.record import Record, new_id
 from authz.authn.base import Principal
 from authz.authn.failure_limit import FailureLimit
-from authz.call import Call
+from authz.call import ApiMethod, Call, Scope
 from authz.claims.base import ClaimMapper, Claims
 from authz.credentials import Credentials
 from authz.decision.base import Authorizer, Decision, Effect, Verdict
@@ -24,6 +24,7 @@ from authz.reason import Reason
 
 _log = logging.getLogger("authz")
 _PROBLEMS_LIMIT: Final = 20
+_CLUSTER: Final = Scope.CLUSTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,12 @@ class Observer(Protocol):
 
 
 class _Answer(NamedTuple):
-    """What the rooms said: a verdict, with the caller as far as one is proven."""
+    """What the rooms said: a verdict, with the caller as far as one is proven, and the method as they know it."""
 
     verdict: Verdict
     principal: Principal | None
     claims: Claims | None
+    api: ApiMethod | None
 
 
 class Engine:
@@ -146,7 +148,10 @@ class Engine:
         return self._policy
 
     def adopt(self, policy: Policy) -> None:
-        """Put ``policy`` in force for the calls that begin from now on. One under way ends on the one it began with."""
+        """Put ``policy`` in force for the calls that begin from now on.
+
+        Adapters decide a call that is under way again by it, see :class:`authz.enforcement.Recheck`.
+        """
         before = self._policy
         self._policy = policy
         self.record(policy_loaded(policy.revision, before.revision.id, policy.shadow, before.shadow))
@@ -220,16 +225,19 @@ class Engine:
         answer = self._answer(call, credentials, policy or self._policy)
         return None if answer.verdict.effect is Effect.ALLOW else self._record(answer, call, began)
 
-    def refuse_unproven(self, call: Call, credentials: Credentials = ()) -> Decision | None:
+    def refuse_unproven(
+        self, call: Call, credentials: Credentials = (), policy: Policy | None = None
+    ) -> Decision | None:
         """Whether ``call`` is refused for who makes it, whatever it turns out to ask.
 
         For refusing a caller before the first message is waited for: the namespaces of ``call`` are not looked at.
+        ``policy`` is as for :meth:`check`.
 
         Returns:
             the denial, already recorded; None, and no record, if the caller is proven.
         """
         began = time.perf_counter_ns()
-        answer = self._begin(call, credentials, None)
+        answer = self._begin(call, credentials, policy or self._policy, only_proven=True)
         return None if answer.verdict.effect is Effect.ALLOW else self._record(answer, call, began)
 
     def permitted(
@@ -250,7 +258,8 @@ class Engine:
         """
         began = time.perf_counter_ns()
         under = policy or self._policy
-        last = _Answer(Verdict(Effect.NO_OPINION, Reason.NO_RULE, revision=under.revision.id), None, None)
+        nothing = Verdict(Effect.NO_OPINION, Reason.NO_RULE, revision=under.revision.id)
+        last = _Answer(nothing, None, None, under.revision.catalogue.find(call.method))
         allowed: list[str] = []
         best: _Answer | None = None
         for namespace in namespaces:
@@ -261,58 +270,62 @@ class Engine:
         decision = self._record(best or last, call._replace(namespaces=tuple(allowed)), began)
         return allowed if decision else []
 
-    def _begin(self, call: Call, credentials: Credentials, policy: Policy | None) -> _Answer:
+    def _begin(self, call: Call, credentials: Credentials, policy: Policy, *, only_proven: bool = False) -> _Answer:
         """As :meth:`_answer`, for a call that begins: what a peer shows after too many failures is not looked at.
 
         Who shows nothing, or what was proven lately, does not try to find something out, and is not limited.
         """
         limit = self._failure_limit
         if limit is None or not credentials:
-            return self._answer(call, credentials, policy)
+            return self._answer(call, credentials, policy, only_proven=only_proven)
         try:
             if limit.limits(call.peer) and not self._authentication.recognizes(credentials):
                 detail = "the peer has shown too many credentials that were refused"
-                revision = self._revision(policy)
-                return _Answer(Verdict(Effect.DENY, Reason.PEER_LIMITED, revision=revision, detail=detail), None, None)
-            answer = self._answer(call, credentials, policy)
+                verdict = Verdict(Effect.DENY, Reason.PEER_LIMITED, revision=policy.revision.id, detail=detail)
+                return _Answer(verdict, None, None, policy.revision.catalogue.find(call.method))
+            answer = self._answer(call, credentials, policy, only_proven=only_proven)
             # not counted: what is refused because something of ours is missing, or of a caller who is proven
             if answer.principal is None and answer.verdict.reason.status == "UNAUTHENTICATED":
                 limit.failed(call.peer)
         except Exception:
             _log.exception("the failures of %.256r cannot be counted", getattr(call, "peer", None))
-            return self._answer(call, credentials, policy)
+            return self._answer(call, credentials, policy, only_proven=only_proven)
         return answer
 
-    def _answer(self, call: Call, credentials: Credentials, policy: Policy | None) -> _Answer:
-        """What the rooms say; with no policy, only whether the caller is proven."""
+    def _answer(self, call: Call, credentials: Credentials, policy: Policy, *, only_proven: bool = False) -> _Answer:
+        """What the rooms say; with ``only_proven``, an allow if the caller is proven."""
         principal: Principal | None = None
         claims: Claims | None = None
+        api: ApiMethod | None = None
         now = time.time()
         try:
+            api = policy.revision.catalogue.find(call.method)
             principal = self._authentication.authenticate(credentials, call.method, now)
             claims = self._mapper.map(principal)
             if claims.expires_at is not None and claims.expires_at <= now:
                 raise MappingError(Reason.CLAIMS_EXPIRED, "the roles of the caller have ended")
-            if policy is None:
-                return _Answer(_PROVEN, principal, claims)
+            if only_proven:
+                return _Answer(_PROVEN, principal, claims, api)
+            if api is not None and api.scope is _CLUSTER and any(name is not None for name in call.namespaces):
+                # to leave the namespaces out would be an answer to another question
+                detail = f"{call.method} touches no namespace; ask in a namespace about a method that does"
+                verdict = Verdict(Effect.DENY, Reason.NAMESPACE_UNEXPECTED, revision=policy.revision.id, detail=detail)
+                return _Answer(verdict, principal, claims, api)
             verdict = policy.authorizer.authorize(claims, call)
             if not isinstance(verdict.effect, Effect):
                 raise TypeError("an authorizer gave no effect")
         except (AuthenticationError, MappingError) as exc:
-            verdict = Verdict(Effect.DENY, exc.reason, revision=self._revision(policy), detail=exc.detail)
+            verdict = Verdict(Effect.DENY, exc.reason, revision=policy.revision.id, detail=exc.detail)
         except Exception as exc:
             # no answer is a denial that somebody must look at: the log carries what the caller must not see
             _log.exception("a call to %.256r could not be decided", getattr(call, "method", None))
             detail = f"{type(exc).__name__} while deciding"
-            verdict = Verdict(Effect.DENY, Reason.EVALUATION_FAILED, revision=self._revision(policy), detail=detail)
-        return _Answer(verdict, principal, claims)
-
-    def _revision(self, policy: Policy | None) -> str:
-        return (policy or self._policy).revision.id
+            verdict = Verdict(Effect.DENY, Reason.EVALUATION_FAILED, revision=policy.revision.id, detail=detail)
+        return _Answer(verdict, principal, claims, api)
 
     def _to_record(self, answer: _Answer, call: Call, began: int) -> Record:
         """The decision for an answer, as it is to be recorded."""
-        verdict, principal, claims = answer
+        verdict, principal, claims, api = answer
         decision = Decision(
             verdict.effect,
             verdict.reason,
@@ -324,11 +337,7 @@ class Engine:
             verdict.detail,
             verdict.shadow,
         )
-        access = ""
-        # what is not a call at all is denied like one, and recorded
-        if isinstance(getattr(call, "method", None), str):
-            api = self._policy.revision.catalogue.find(call.method)
-            access = api.access.value if api else ""
+        access = api.access.value if api else ""
         return Record(decision, call, time.time_ns(), time.perf_counter_ns() - began, access)
 
     def _record(self, answer: _Answer, call: Call, began: int) -> Decision:

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     METHOD_MALFORMED = "method_malformed", "PERMISSION_DENIED"
     NAMESPACE_UNREADABLE = "namespace_unreadable", "PERMISSION_DENIED"
     NAMESPACE_MALFORMED = "namespace_malformed", "PERMISSION_DENIED"
+    NAMESPACE_UNEXPECTED = "namespace_unexpected", "PERMISSION_DENIED"
 
     # the credential
     CREDENTIAL_MISSING = "credential_missing", "UNAUTHENTICATED"

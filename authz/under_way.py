@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from authz.call import Call
+from authz.call import Call, Scope
 from authz.credentials import Credentials
 from authz.decision.base import Decision
 from authz.engine import Engine
@@ -43,17 +43,20 @@ def require(namespace: str | None, method: str | None = None) -> Decision:
 
     Args:
         namespace: the namespace of what the handler is about to touch; None: outside every namespace.
-        method: gRPC full method whose right is asked for; by default the method that is being handled.
+        method: gRPC full method whose right is asked for; by default the method that is being handled. In a namespace
+            it has to be of scope namespace: a method of scope cluster touches none.
 
     Returns:
         the decision, an allow.
 
     Raises:
         RefusedError: the caller may not; if it leaves the handler, the caller is answered accordingly.
+        ValueError: the method that is being handled touches no namespace, and no other one is named.
         LookupError: no authorization interceptor let the running code run.
     """
     under_way = _under_way()
-    call = under_way.call._replace(method=method or under_way.call.method, namespaces=(namespace,))
+    call = under_way.call if namespace is None else _in_namespaces(under_way, method)
+    call = call._replace(method=method or call.method, namespaces=(namespace,))
     decision = under_way.engine.check(call, under_way.credentials)
     if not decision:
         raise RefusedError(decision)
@@ -67,15 +70,29 @@ def permitted(namespaces: Iterable[str], method: str | None = None) -> list[str]
 
     Args:
         namespaces: what there is.
-        method: gRPC full method whose right is asked for; by default the method that is being handled, which then has
-            to be of scope namespace.
+        method: gRPC full method whose right is asked for, of scope namespace; by default the method that is being
+            handled. A method that lists namespaces is of scope cluster itself: name the one that reads in them.
 
     Raises:
+        ValueError: the method that is being handled touches no namespace, and no other one is named.
         LookupError: no authorization interceptor let the running code run.
     """
     under_way = _under_way()
-    call = under_way.call._replace(method=method or under_way.call.method)
+    call = _in_namespaces(under_way, method)
     return under_way.engine.permitted(call, under_way.credentials, namespaces)
+
+
+def _in_namespaces(under_way: UnderWay, method: str | None) -> Call:
+    """The call as it is asked about in a namespace: of ``method``, or of the one that is being handled."""
+    call = under_way.call
+    if method:
+        return call._replace(method=method)
+    api = under_way.engine.policy.revision.catalogue.find(call.method)
+    if api is not None and api.scope is Scope.CLUSTER:
+        raise ValueError(
+            f"{call.method} touches no namespace; give the `method` whose right in a namespace is asked for"
+        )
+    return call
 
 
 def _under_way() -> UnderWay:

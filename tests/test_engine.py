@@ -14,7 +14,7 @@ from authz.audit.base import Entry
 from authz.audit.event import Event, EventName
 from authz.audit.record import Record
 from authz.authn.base import Principal, PrincipalKind
-from authz.call import Call
+from authz.call import Access, ApiMethod, Call, Scope
 from authz.claims.base import Claims
 from authz.credentials import BearerToken, Credentials
 from authz.decision.base import Decision, Effect, Rule, Verdict
@@ -76,8 +76,9 @@ class Rooms:
         self.log.append("close")
 
 
-def policy(authorizer: Rooms, revision: str = "abc") -> Policy:
-    return Policy(Revision(revision, Path("bundle"), "", (), Catalogue({})), authorizer)
+def policy(authorizer: Rooms, revision: str = "abc", *methods: ApiMethod) -> Policy:
+    catalogue = Catalogue({api.method: api for api in methods})
+    return Policy(Revision(revision, Path("bundle"), "", (), catalogue), authorizer)
 
 
 def engine(rooms: Rooms) -> Engine:
@@ -120,6 +121,7 @@ FAILURES = [
     ("verdict", RecursionError(), Reason.EVALUATION_FAILED),
     ("verdict", None, Reason.EVALUATION_FAILED),
     ("verdict", True, Reason.EVALUATION_FAILED),
+    ("verdict", ALLOW._replace(effect="allow"), Reason.EVALUATION_FAILED),  # type: ignore[arg-type]
 ]
 
 
@@ -181,6 +183,47 @@ def test_a_call_is_decided_by_the_policy_that_it_was_read_by() -> None:
     ]
     assert subject.check(CALL, (), began_with)
     assert not subject.check(CALL)
+
+
+REGIONS = ApiMethod("/orders.Orders/Regions", Access.READ, Scope.CLUSTER)
+
+
+@pytest.mark.parametrize("namespaces", [("acme",), ("acme", None), (None, "acme"), ("*",), ("",)])
+def test_a_namespace_is_not_left_out_of_a_question_about_a_method_that_touches_none(
+    namespaces: tuple[str, ...],
+) -> None:
+    rooms = Rooms()
+    subject = Engine(rooms, rooms, policy(rooms, "abc", REGIONS), rooms)
+    decision = subject.check(Call(REGIONS.method, namespaces))
+    assert (decision.effect, decision.reason) == (Effect.DENY, Reason.NAMESPACE_UNEXPECTED)
+    assert (decision.principal, decision.rule, decision.revision) == (ALICE, None, "abc")
+    assert decision.detail.startswith("/orders.Orders/Regions touches no namespace")
+    assert [record.decision for record in rooms.records] == [decision]
+    assert subject.refuse(Call(REGIONS.method, namespaces)) is not None
+    assert subject.permitted(Call(REGIONS.method), (), [name for name in namespaces if name]) == []
+
+
+@pytest.mark.parametrize("namespaces", [(), (None,)])
+def test_a_method_that_touches_no_namespace_is_asked_about_without_one(namespaces: tuple[None, ...]) -> None:
+    rooms = Rooms()
+    assert Engine(rooms, rooms, policy(rooms, "abc", REGIONS), rooms).check(Call(REGIONS.method, namespaces))
+
+
+def test_a_record_tells_of_the_policy_that_decided_alone() -> None:
+    read = ApiMethod(CALL.method, Access.READ, Scope.NAMESPACE, ("namespace",))
+    rooms, nobody = Rooms(verdict=DENY), Rooms(principal=AuthenticationError(Reason.TOKEN_EXPIRED, "expired"))
+    for asked in (rooms, nobody):
+        old = policy(asked, "abc", read)
+        subject = Engine(asked, asked, old, asked)
+        subject.adopt(policy(asked, "def", replace(read, access=Access.ADMIN)))
+        subject.check(CALL, (), old)
+        subject.refuse(CALL, (), old)
+        subject.permitted(CALL, (), ["acme"], old)
+        subject.refuse_unproven(CALL, (), old)
+        assert {record.access for record in asked.records} == {"read"}
+        subject.check(CALL)
+        assert asked.records[-1].access == "admin"
+    assert nobody.records[-2].decision.revision == "abc", "of a caller who was refused before anything was decided"
 
 
 @pytest.mark.parametrize(

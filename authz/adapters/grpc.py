@@ -103,8 +103,12 @@ class Guards:
         return admission, request
 
     def _admit_caller_first(self, method: str, requests: Iterator[Any], context: Any) -> tuple[Admission, Any]:
-        admission, first = self._open(method, requests, context)
-        request = first if admission.needs_message else next(requests, None)
+        admission, request = self._open(method, requests, context)
+        if not admission.needs_message:
+            request = next(requests, None)
+            refused = admission.refuse_next(request)
+            if refused is not None:
+                self._refuse(refused, context)
         if request is None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request message is missing")
         return admission, request

@@ -97,8 +97,12 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
         return admission, request, AuthorizedContext(admission, context, None, self._refuse)
 
     async def _admit_caller_first(self, method: str, _requests: Any, context: Any) -> tuple[Admission, Any, Any]:
-        admission, first = await self._open(method, context)
-        request = first if admission.needs_message else await context.read()
+        admission, request = await self._open(method, context)
+        if not admission.needs_message:
+            request = await context.read()
+            refused = await admission.refuse_next_async(request)
+            if refused is not None:
+                await self._refuse(refused, context)
         if request is None or request is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request message is missing")
         return admission, request, AuthorizedContext(admission, context, None, self._refuse)

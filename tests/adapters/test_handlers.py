@@ -29,6 +29,7 @@ from tests.adapters.forms import (
 from tests.adapters.orders import POLICIES, async_port, configure, sync_port
 
 GET = "/example.orders.v1.Orders/GetOrder"
+LIST = "/example.orders.v1.Orders/ListNamespaces"
 PURGE = "/example.orders.v1.Orders/PurgeNamespace"
 SERVERS = {"sync": sync_port, "aio": async_port, "aio plain functions": async_port}
 
@@ -131,6 +132,32 @@ def test_a_listing_of_nothing_is_recorded_as_the_denial_that_it_is(asking: Askin
     server = asking.server
     assert server.call(UNARY, "acme", metadata=server.token(permissions=["acme:read"]))[1] == ["[]"]
     assert server.records[-1]["decision"] == "no_opinion"
+
+
+def test_the_right_to_a_method_that_touches_no_namespace_is_none_in_a_namespace(asking: Asking) -> None:
+    server, mistakes = asking.server, []
+
+    def ask(question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except ValueError as mistake:
+            mistakes.append(str(mistake))
+            raise
+
+    token = server.token(permissions=["system:read", "acme:read"])
+    for question in (lambda: authz.require("acme"), lambda: authz.permitted(["acme"]), lambda: authz.permitted([])):
+        asking.ask = lambda question=question: ask(question)  # type: ignore[misc]
+        assert server.call("ListNamespaces", "", metadata=token)[:2] == ("UNKNOWN", [])
+    assert len(mistakes) == 3
+    assert all("ListNamespaces touches no namespace; give the `method`" in mistake for mistake in mistakes)
+
+    asking.ask = lambda: (bool(authz.require(None)), bool(authz.require("acme", GET)), authz.permitted(["acme"], GET))
+    assert server.call("ListNamespaces", "", metadata=token)[1] == ["(True, True, ['acme'])"]
+    asking.ask = lambda: authz.permitted(["acme"], LIST)
+    assert server.call("ListNamespaces", "", metadata=token)[1] == ["[]"]
+    asking.ask = lambda: authz.require("acme", LIST)
+    assert server.call("ListNamespaces", "", metadata=token)[0] == "PERMISSION_DENIED"
+    assert server.records[-1]["reason"] == "namespace_unexpected"
 
 
 def test_nothing_can_be_asked_where_nobody_was_let_in() -> None:

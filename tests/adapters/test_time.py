@@ -6,10 +6,11 @@ The handlers here wait for far longer than a test may take, so a call that ends 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import grpc
 import pytest
 
 import authz
+from authz.call import Call
+from authz.credentials import BearerToken
 from authz.decision import authorizer_for
 from authz.engine import Policy
 from authz.policy.load import load_bundle
@@ -118,12 +121,15 @@ FORMS = {
 
 
 @contextmanager
-def serving(form: str, folder: Path, *, recheck: str, authn: str = "") -> Iterator[tuple[Server, Waiting]]:
+def serving(
+    form: str, folder: Path, *, recheck: str, authn: str = "", bundle: Path | None = None
+) -> Iterator[tuple[Server, Waiting]]:
     serve, behaviours = FORMS[form]
     config, keys = configure(folder)
     text = config.read_text().replace(
         "  # a caller who shows nothing", f"  leeway: 0s\n{authn}  # a caller who shows nothing"
     )
+    text = text.replace(str(POLICIES / "default"), str(bundle or POLICIES / "default"))
     config.write_text(f"{text}\nenforcement: {{recheck: {recheck}, interval: 50ms}}\n")
     waiting = Waiting()
     with authz.load_config(config) as engine:
@@ -218,10 +224,10 @@ def test_an_idle_call_ends_when_its_caller_is_revoked(form: str, tmp_path: Path)
         assert (record["reason"], record["id"]) == ("credential_revoked", trailers["x-audit-id"])
 
 
-def without_rights(folder: Path) -> Policy:
-    """The default bundle, with one rule for a role that nobody has."""
+def without_rights(folder: Path, rule: str = "p, role:nobody, *, *, read, allow") -> Policy:
+    """The default bundle with one rule: for a role that nobody has, if not another."""
     shutil.copytree(POLICIES / "default", folder)
-    (folder / "policy.csv").write_text("p, role:nobody, *, *, read, allow\n")
+    (folder / "policy.csv").write_text(f"{rule}\n")
     revision = load_bundle(folder)
     return Policy(revision, authorizer_for(revision))
 
@@ -260,6 +266,74 @@ def test_the_next_message_ends_a_call_whose_right_has_ended(
         idle.send(Message(namespace="acme", id="2"))
         code, _ = idle.ended()
         assert code == ("UNAUTHENTICATED" if change == "expiry" else "PERMISSION_DENIED")
+
+
+def outside_every_namespace(folder: Path) -> Path:
+    """The default bundle, with a catalogue in which it takes no message to decide a call."""
+    shutil.copytree(POLICIES / "default", folder)
+    catalogue = folder / "catalogue.yaml"
+    text = catalogue.read_text()
+    for method in KINDS:
+        text = re.sub(rf"{method}: \w+", f"{method}: {{access: read, scope: cluster}}", text)
+    catalogue.write_text(text)
+    (folder / "tests.yaml").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("change", ["expiry", "policy", "catalogue", "revocation"])
+@pytest.mark.parametrize("method", KINDS)
+@pytest.mark.parametrize("form", ["sync", "aio"])
+def test_a_first_message_comes_too_late_when_the_right_has_ended(
+    form: str, method: str, change: str, tmp_path: Path
+) -> None:
+    bundle, revoked = outside_every_namespace(tmp_path / "bundle"), tmp_path / "revoked.txt"
+    revoked.touch()
+    authn = f"  revocations: {revoked}\n"
+    with serving(form, tmp_path / "server", recheck="next_message", authn=authn, bundle=bundle) as (server, waiting):
+        ends = {"exp": int(time.time()) + 2} if change == "expiry" else {}
+        metadata = server.token(sub="rita", permissions=["system:read"], **ends)
+        late = threading.Event()
+
+        def messages() -> Iterator[Any]:
+            late.wait(FOREVER)
+            yield Message(namespace="acme", id="1")
+
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            # on the wire, one message is a stream of one
+            make = channel.stream_stream if method in (RESPONSES, BOTH) else channel.stream_unary
+            stub = make(f"/{SERVICE}/{method}", Message.SerializeToString, pb.Order.FromString)
+            call = (stub if method in (RESPONSES, BOTH) else stub.future)(messages(), metadata=metadata, timeout=10)
+            until(lambda: [record["decision"] for record in server.records] == ["allow"])
+            if change == "policy":
+                server.engine.adopt(without_rights(tmp_path / "without"))
+            elif change == "catalogue":
+                # by the new one it does take the message, and the right outside every namespace is none in that one
+                server.engine.adopt(without_rights(tmp_path / "without", "p, role:reader, @cluster, *, *, allow"))
+            elif change == "revocation":
+                revoked.write_text("subject staff rita\n")
+                token = BearerToken(metadata[0][1].removeprefix("Bearer "))
+                until(lambda: server.engine.refuse(Call(f"/{SERVICE}/{method}"), [token]) is not None)
+            else:
+                time.sleep(2.1)
+            before = len(server.records)
+            late.set()
+            with pytest.raises(grpc.RpcError) as refused:
+                list(call) if method in (RESPONSES, BOTH) else call.result()
+        code = "PERMISSION_DENIED" if change in ("policy", "catalogue") else "UNAUTHENTICATED"
+        assert refused.value.code().name == code
+        assert not waiting.reached.is_set(), "a handler was given the message"
+        assert len(server.records) == before + 1
+        record = server.records[-1]
+        reason = {"expiry": "token_expired", "revocation": "credential_revoked"}.get(change, "no_rule")
+        assert (record["reason"], record["id"]) == (reason, dict(refused.value.trailing_metadata())["x-audit-id"])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; fail if it does not in time."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("form", ["sync", "aio"])
