@@ -117,9 +117,11 @@ class ChainFile:
         self._seq = link.seq
         self._hash = link.hash
 
-    def _put(self, bodies: list[bytes], first: int = 0) -> None:
-        """Append lines with one system call, all or none of them."""
-        seq, link = (first or self._seq + 1) - 1, self._hash
+    def _put(self, bodies: list[bytes]) -> None:
+        """Append lines with one system call, all or none of them; a pending loss is told first."""
+        seq, link = self._seq, self._hash
+        if self._loss is not None:
+            seq, bodies = self._loss.last, [self._loss.body(), *bodies]
         lines: list[bytes] = []
         for body in bodies:
             seq += 1
@@ -141,7 +143,7 @@ class ChainFile:
         if written != len(data):
             self._take_back(failure)
             self._write_with_reserve(data)
-        self._seq, self._hash = seq, link
+        self._seq, self._hash, self._loss = seq, link, None
         self._size += len(data)
         if not self._unsealed:
             self._unsealed_since = time.monotonic()
@@ -181,13 +183,14 @@ class ChainFile:
         os.ftruncate(self._fd, tail.size)
         self._size = tail.size
         self._take_up(tail.link)
+        if self._loss is not None:
+            self._loss = self._loss.after(self._seq)
         self._doubtful = False
 
     def _seal(self, *, final: bool = False) -> None:
         """Write a checkpoint; with a loss pending, that is told first."""
         if self._loss is not None:
-            self._put([self._loss.body()], first=self._loss.last + 1)
-            self._loss = None
+            self._put([])
         details: dict[str, object] = {"lines": self._unsealed}
         if self._settings.selection is not None:
             details["omitted"] = self._settings.selection.take_omitted()

@@ -224,8 +224,7 @@ class AuditLog(ChainFile):
                     line = f'{self._head}{seq},"prev":"{self._hash}",{members}}}\n'.encode()
                     self._write_lines(line, seq, sha256(line).hexdigest())
                 else:
-                    self._put([self._loss.body(), f"{{{members}}}".encode()], first=self._loss.last + 1)
-                    self._loss = None
+                    self._put([f"{{{members}}}".encode()])
             except OSError as exc:
                 # the number is used up by the attempt, so that a record that was lost leaves a gap
                 self._lose(1, exc.strerror or "unknown")

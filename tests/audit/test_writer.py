@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -10,10 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from authz.audit import chain_file
 from authz.audit.appender import Appender
 from authz.audit.best_effort import QueuedLog
 from authz.audit.checkpoint import SigningKey
@@ -171,6 +175,63 @@ def test_an_interrupt_in_the_middle_of_a_write_breaks_nothing(path: Path, monkey
         log.write(record())
     assert events(path).count("decision") == 2
     assert verify([path]).sound
+
+
+def test_an_interrupt_anywhere_in_the_telling_of_a_loss_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each line of the code that writes, in turn."""
+    before = sys.gettrace()
+    monkeypatch.setattr(AuditLog, "tend", lambda _: 1.0)
+    for moment in range(1000):
+        left = moment
+
+        def interrupt(frame: FrameType, what: str, _: object) -> Callable[..., object] | None:
+            nonlocal left
+            if frame.f_code.co_filename != chain_file.__file__:
+                return None
+            left -= what == "line"
+            if left < 0:
+                raise KeyboardInterrupt
+            return interrupt
+
+        path = tmp_path / f"{moment}" / "audit.jsonl"
+        path.parent.mkdir()
+        with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=0.001)) as log:
+            with monkeypatch.context() as patch:
+                patch.setattr(Appender, "append", staticmethod(no_space))
+                with pytest.raises(AuditError):
+                    log.write(record())
+            with contextlib.suppress(KeyboardInterrupt):
+                sys.settrace(interrupt)
+                log.write(record())
+            sys.settrace(before)
+            log.write(record())
+        report = verify([path])
+        assert report.sound, (moment, report.damage)
+        assert report.chains[0].lost == 1, moment
+        if left >= 0:
+            break
+    assert 20 < moment < 999
+
+
+def test_what_is_lost_after_an_interrupt_has_numbers_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        real(fd, data)
+        raise KeyboardInterrupt
+
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "append", staticmethod(interrupted))
+            with pytest.raises(KeyboardInterrupt):
+                log.write(record())
+        log.lose(2, "the queue was full")
+        log.write(record())
+    report = verify([path])
+    assert report.sound, report.damage
+    assert report.chains[0].lost == 2
 
 
 def test_break_glass_lets_through_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
