@@ -25,6 +25,7 @@ from authz.audit.loss import Loss
 from authz.audit.record import VERSION
 from authz.audit.reserve import Reserve
 from authz.audit.settings import LogSettings
+from authz.errors import AuditError
 
 _log = logging.getLogger("authz")
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -60,7 +61,9 @@ class ChainFile:
         self._fd = -1
         self._appender = Appender()
         self._doubtful = False
+        self._astray = ""
         self._loss: Loss | None = None
+        self._untold: deque[tuple[EventName, dict[str, object]]] = deque()
         self._ticket = self._synced = 0
         self._unsealed = 0
         self._unsealed_since = 0.0
@@ -70,27 +73,10 @@ class ChainFile:
         """Continue the chain, after taking away what a crash left of its last line."""
         self._reserve = Reserve(self.path, self._settings.reserve_bytes)
         found: list[tuple[EventName, dict[str, object]]] = []
-        repaired: dict[str, object] = {}
-        if tail.unreadable:
-            # not a line of ours: kept as it is, under another name, for whoever has to find out what happened
-            aside = self.path.with_name(f"{self.path.stem}.unreadable-{time.time_ns()}.jsonl")
-            self.path.rename(aside)
-            repaired = {"cause": "the file held no line of a chain", "moved_to": aside.name}
-        elif tail.torn:
-            aside = self.path.with_name(f"{self.path.stem}.torn-{time.time_ns()}")
-            aside.write_bytes(tail.torn)
-            os.truncate(self.path, tail.size)
-            repaired = {
-                "cause": "the last line is torn",
-                "torn_bytes": len(tail.torn),
-                "torn_sha256": sha256(tail.torn).hexdigest(),
-                "moved_to": aside.name,
-            }
-        elif not tail.closed:
+        repaired = self._put_aside(tail)
+        if not repaired and not tail.closed:
             repaired = {"cause": "the log was not closed", "torn_bytes": 0}
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._lane.sync_folder()
-        self._size = os.fstat(self._fd).st_size
+        self._open_file()
         self._began = time.monotonic()
         self._take_up(tail.link or Link(new_writer()))
         if repaired:
@@ -110,6 +96,34 @@ class ChainFile:
             found.append((EventName.BREAK_GLASS, {"state": "in force", "setting": "unsafe_allow_unrecorded"}))
         self._put([orjson.dumps(Event(name, details).fields()) for name, details in found])
         self._seal()
+
+    def _put_aside(self, tail: Tail) -> dict[str, object]:
+        """Keep what is no line of ours under another name, for whoever has to find out what happened; what it was."""
+        if tail.unreadable:
+            aside = self.path.with_name(f"{self.path.stem}.unreadable-{time.time_ns()}.jsonl")
+            self.path.rename(aside)
+            return {"cause": "the file held no line of a chain", "moved_to": aside.name}
+        if not tail.torn:
+            return {}
+        aside = self.path.with_name(f"{self.path.stem}.torn-{time.time_ns()}")
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(tail.torn)
+        os.truncate(self.path, tail.size)
+        return {
+            "cause": "the last line is torn",
+            "torn_bytes": len(tail.torn),
+            "torn_sha256": sha256(tail.torn).hexdigest(),
+            "moved_to": aside.name,
+        }
+
+    def _open_file(self) -> None:
+        fresh = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._lane.sync_folder()
+        except OSError:
+            os.close(fresh)
+            raise
+        self._fd, self._size = fresh, os.fstat(fresh).st_size
 
     def _take_up(self, link: Link) -> None:
         self.writer = link.writer
@@ -177,6 +191,8 @@ class ChainFile:
         """After a doubt: what the file says is so."""
         if not self._doubtful:
             return
+        if self._astray:
+            raise OSError(errno.ENOENT, self._astray)
         tail = read_tail(self.path)
         if tail.link is None or tail.link.writer != self.writer or tail.link.seq < self._seq:
             raise OSError(errno.EIO, "the file was changed by another hand")
@@ -187,10 +203,17 @@ class ChainFile:
             self._loss = self._loss.after(self._seq)
         self._doubtful = False
 
+    def _tell(self) -> None:
+        """Write what the log has to tell of itself: losses, and what happened to its file."""
+        untold = list(self._untold)
+        if untold or self._loss is not None:
+            self._put([orjson.dumps(Event(name, details).fields()) for name, details in untold])
+            for _ in untold:
+                self._untold.popleft()
+
     def _seal(self, *, final: bool = False) -> None:
-        """Write a checkpoint; with a loss pending, that is told first."""
-        if self._loss is not None:
-            self._put([])
+        """Write a checkpoint, after what there is to tell."""
+        self._tell()
         details: dict[str, object] = {"lines": self._unsealed}
         if self._settings.selection is not None:
             details["omitted"] = self._settings.selection.take_omitted()
@@ -205,27 +228,37 @@ class ChainFile:
             self._wake.set()
 
     def _watch(self) -> None:
-        """A file that was deleted or moved away still takes lines, and one that was cut has lost some: say so."""
-        here = os.fstat(self._fd)
+        """A file that was deleted or moved away still takes lines, and one that was cut has lost some: say so.
+
+        Raises:
+            OSError: there is no file to go on with; nothing is written until there is.
+            AuditError: likewise.
+        """
         try:
-            there = self.path.stat()
-            same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-        except FileNotFoundError:
-            same = False
-        if same and here.st_size >= self._size:
-            return
-        cause = "the file was cut short" if same else "the file was deleted or moved away"
+            self._lane.renew()
+            here = os.fstat(self._fd)
+            same = self.path.exists() and os.path.samestat(here, self.path.stat())
+            if not same or here.st_size < self._size:
+                self._replace("the file was cut short" if same else "the file was deleted or moved away")
+        except (OSError, AuditError) as exc:
+            self._doubtful = True
+            self._astray = f"its file is gone, and there can be no other: {getattr(exc, 'strerror', exc)}"
+            self._complain(f"the audit log {self.path}: {self._astray}")
+            raise
+        self._astray = ""
+        if self._untold:
+            self._settle()
+            self._seal()
+
+    def _replace(self, cause: str) -> None:
+        """Go on in a file that another hand has cut, or made, or that is made now."""
         self._complain(f"the audit log {self.path}: {cause}")
-        if not same:
-            fresh = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._retired.append(self._fd)
-            self._fd = fresh
-        os.ftruncate(self._fd, read_tail(self.path).size)
-        self._size = os.fstat(self._fd).st_size
+        before = self._fd
+        aside = self._put_aside(read_tail(self.path))
+        self._open_file()
+        self._retired.append(before)
         self._doubtful = False
-        body = orjson.dumps(Event(EventName.LOG_REPLACED, {"cause": cause, "last": self._seq}).fields())
-        self._put([body])
-        self._seal()
+        self._untold.append((EventName.LOG_REPLACED, {**aside, "cause": cause, "last": self._seq}))
 
     def _rotate(self) -> None:
         """Close the segment and begin the next, whose first line continues the chain."""

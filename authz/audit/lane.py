@@ -63,21 +63,10 @@ class Lane:
         Raises:
             AuditError: another process has it, or it cannot be made.
         """
-        if path.exists() and not path.is_file():
-            # a write to a pipe could wait for ever for a reader in this very process
-            raise AuditError(f"the audit log {path} cannot be used: it is no regular file")
-        lock_path = path.parent / f".{path.name}.lock"
         try:
-            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return cls(path, _locked(path))
         except OSError as exc:
             raise AuditError(f"the audit log {path} cannot be opened: {exc.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(lock)
-            why = "another process writes to it" if isinstance(exc, BlockingIOError) else exc.strerror
-            raise AuditError(f"the audit log {path} cannot be used: {why}") from None
-        return cls(path, lock)
 
     @classmethod
     def free(cls, folder: Path) -> Lane:
@@ -111,6 +100,21 @@ class Lane:
                 else:
                     found.append(lane)
         return found
+
+    def renew(self) -> None:
+        """Make the place again, if its folder or its lock was taken away.
+
+        Raises:
+            OSError: it cannot be made, or another process has it.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(_lock_path(self.path).stat(), os.fstat(self._lock)):
+                _check_regular(self.path)
+                return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _locked(self.path)
+        os.close(self._lock)
+        self._lock = lock
 
     def segments(self) -> list[Path]:
         """The closed segments, oldest first."""
@@ -190,6 +194,31 @@ def _last_line(data: bytes, *, whole: bool) -> tuple[Link, bytes, int] | None:
             return link, data[start:end], end
         end = start
     return None
+
+
+def _lock_path(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
+
+
+def _check_regular(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        # a write to a pipe could wait for ever for a reader in this very process
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def _locked(path: Path) -> int:
+    """The lock of ``path``, taken."""
+    _check_regular(path)
+    lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise OSError(errno.EAGAIN, "another process writes to it") from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _host() -> str:

@@ -126,6 +126,7 @@ class AuditLog(ChainFile):
             self._wake.set()
             if not self._forked:
                 with contextlib.suppress(AuditError, OSError):
+                    self._watch()
                     self._settle()
                     if self._loss is not None:
                         self._seal()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,7 +76,8 @@ def test_a_torn_line_is_taken_away_kept_apart_and_told(path: Path) -> None:
         log.write(record())
     told = next(line for line in lines(path) if line["event"] == "log.recovered")
     assert (told["torn_bytes"], told["cause"]) == (21, "the last line is torn")
-    assert (path.parent / told["moved_to"]).read_bytes() == b'{"v":1,"writer":"torn'
+    aside = path.parent / told["moved_to"]
+    assert (aside.read_bytes(), aside.stat().st_mode & 0o777) == (b'{"v":1,"writer":"torn', 0o600)
     report = verify([path])
     assert report.sound
     assert kinds(report) == {Kind.RECOVERED, Kind.UNPROVEN}
@@ -314,20 +316,106 @@ def test_a_segment_that_was_changed_is_not_retired(path: Path) -> None:
         assert segments[0].exists()
 
 
-@pytest.mark.parametrize("hand", ["delete", "cut"])
-def test_a_file_that_another_hand_took_is_noticed_and_told(path: Path, hand: str) -> None:
-    with AuditLog(path, LogSettings(sync_seconds=0.01)) as log:
+def take(path: Path, hand: str) -> None:
+    """What another hand does to the log."""
+    if hand == "cut":
+        os.truncate(path, 100)
+        return
+    if hand == "delete the folder":
+        shutil.rmtree(path.parent)
+    elif hand == "move the folder":
+        path.parent.rename(path.parent.with_name("moved"))
+    else:
+        path.unlink()
+    if hand == "put another":
+        path.write_text("something else\n")
+    if hand == "put a pipe":
+        os.mkfifo(path)
+
+
+@pytest.mark.parametrize("hand", ["delete", "cut", "delete the folder", "move the folder", "put another"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_that_another_hand_took_is_noticed_and_told(tmp_path: Path, hand: str, shared: bool) -> None:
+    place = tmp_path / "logs" / ("audit" if shared else "audit.jsonl")
+    place.parent.mkdir()
+    with AuditLog(place, LogSettings(sync_seconds=0.01), shared=shared) as log:
+        path = log.path
         log.write(record())
-        if hand == "delete":
-            path.unlink()
-        else:
-            os.truncate(path, 100)
+        log.tend()
+        with log._lock:  # so that the log's own thread is not quicker
+            take(path, hand)
         log.tend()
         log.write(record())
+        with pytest.raises(AuditError, match="another process writes to it"):
+            AuditLog(path)
     assert "log.replaced" in events(path)
+    assert events(path)[-2:] == ["decision", "log.close"]
     report = verify([path])
     assert not report.sound
     assert Kind.REPLACED in kinds(report)
+    if hand == "put another":
+        told = next(line for line in lines(path) if line["event"] == "log.replaced")
+        assert (path.parent / told["moved_to"]).read_text() == "something else\n"
+
+
+def test_a_file_that_another_hand_took_last_is_told_at_the_close(path: Path) -> None:
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        log.write(record())
+        log.tend()
+        path.unlink()
+    assert events(path) == ["log.replaced", "log.close"]
+
+
+@pytest.mark.parametrize("hand", ["delete the folder", "put a pipe"])
+def test_a_log_that_can_have_no_file_takes_nothing_and_counts(tmp_path: Path, hand: str) -> None:
+    path = tmp_path / "logs" / "audit.jsonl"
+    path.parent.mkdir()
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        log.write(record())
+        with log._lock:  # so that the log's own thread is not quicker
+            take(path, hand)
+            obstacle = path
+            if hand == "delete the folder":
+                obstacle = path.parent
+                obstacle.write_text("in the way")
+        log.tend()
+        for _ in range(3):
+            with pytest.raises(AuditError, match="its file is gone"):
+                log.write(record())
+        with pytest.raises(AuditError, match="its file is gone"):
+            log.checkpoint()
+        obstacle.unlink()
+        log.tend()
+        log.write(record())
+    assert events(path) == ["audit.loss", "log.replaced", "decision", "log.close"]
+    report = verify([path])
+    assert report.chains[0].lost == 3
+    assert not {Kind.REPEATED, Kind.CHANGED} & kinds(report)
+
+
+def test_a_lock_that_another_hand_took_is_taken_again(path: Path) -> None:
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        path.with_name(".audit.jsonl.lock").unlink()
+        log.tend()
+        with pytest.raises(AuditError, match="another process writes to it"):
+            AuditLog(path)
+        path.with_name(".audit.jsonl.lock").unlink()
+        with AuditLog(path):
+            log.tend()
+            with pytest.raises(AuditError, match="another process writes to it"):
+                log.write(record())
+
+
+def test_what_another_hand_did_is_told_when_there_is_space_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60)) as log:
+        path.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "append", staticmethod(no_space))
+            log.tend()
+            with pytest.raises(AuditError, match="no space"):
+                log.write(record())
+        log.tend()
+        assert events(path) == ["audit.loss", "log.replaced"]
 
 
 def test_the_closing_of_a_log_is_sealed_also_by_a_signal(path: Path) -> None:
