@@ -19,6 +19,7 @@ import orjson
 from authz.audit.appender import Appender
 from authz.audit.chain import Link, new_writer
 from authz.audit.checkpoint import checkpoint
+from authz.audit.commit import GroupCommit
 from authz.audit.event import Event, EventName
 from authz.audit.lane import Lane, Tail, read_tail
 from authz.audit.loss import Loss
@@ -35,6 +36,8 @@ _ANCHORS_LIMIT: Final = 1000
 
 class ChainFile:
     """What :class:`authz.audit.writer.AuditLog` is built on. Not thread-safe: its methods are called under a lock.
+
+    But for syncing, which is done beside the writing: it has a lock of its own, which is taken last.
 
     Args:
         settings: how the log is kept.
@@ -64,7 +67,10 @@ class ChainFile:
         self._astray = ""
         self._loss: Loss | None = None
         self._untold: deque[tuple[EventName, dict[str, object]]] = deque()
-        self._ticket = self._synced = 0
+        self._unsynced_told = -1
+        self._ticket = self._synced = self._synced_seq = 0
+        self._disk = threading.Lock()
+        self._commit = GroupCommit(self._sync)
         self._unsealed = 0
         self._unsealed_since = 0.0
         self._complained = -_QUIET_SECONDS
@@ -79,6 +85,7 @@ class ChainFile:
         self._open_file()
         self._began = time.monotonic()
         self._take_up(tail.link or Link(new_writer()))
+        self._synced_seq = self._seq
         if repaired:
             found.append((EventName.LOG_RECOVERED, repaired))
         key = self._settings.key
@@ -227,6 +234,33 @@ class ChainFile:
             self._anchored.append(self._line(link.seq + 1, link.hash, body))
             self._wake.set()
 
+    def _sync(self) -> int:
+        """Make what was appended by now last; how many appends are settled then: on the disk, or given up."""
+        with self._disk:
+            # the numbers first: what is appended while the disk works is not counted as done
+            ticket, seq = self._ticket, self._seq
+            if self._synced < ticket:
+                try:
+                    if self._fd < 0:
+                        raise OSError(errno.EBADF, "it is closed")
+                    os.fdatasync(self._fd)
+                    self._synced_seq = seq
+                except OSError as exc:
+                    # what was appended by now is given up: a later sync says nothing of it
+                    ticket = self._ticket
+                    self._give_up(ticket, exc)
+                self._synced = ticket
+            return self._synced
+
+    def _give_up(self, ticket: int, failure: OSError) -> None:
+        self._commit.give_up(self._synced, ticket)
+        self._complain(f"the audit log {self.path} cannot be synced: {failure.strerror}")
+        # once for all that comes after a line, until a sync succeeds: the telling is itself not on the disk
+        if self._unsynced_told != self._synced_seq:
+            self._unsynced_told = self._synced_seq
+            self._untold.append((EventName.UNSYNCED, {"after": self._synced_seq, "cause": failure.strerror}))
+            self._wake.set()
+
     def _watch(self) -> None:
         """A file that was deleted or moved away still takes lines, and one that was cut has lost some: say so.
 
@@ -246,14 +280,12 @@ class ChainFile:
             self._complain(f"the audit log {self.path}: {self._astray}")
             raise
         self._astray = ""
-        if self._untold:
-            self._settle()
-            self._seal()
 
     def _replace(self, cause: str) -> None:
         """Go on in a file that another hand has cut, or made, or that is made now."""
         self._complain(f"the audit log {self.path}: {cause}")
         before = self._fd
+        self._sync()
         aside = self._put_aside(read_tail(self.path))
         self._open_file()
         self._retired.append(before)
@@ -271,7 +303,7 @@ class ChainFile:
         fresh_path = self.path.with_name(f".{self.path.name}.next")
         fresh_path.unlink(missing_ok=True)
         fresh = os.open(fresh_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.fdatasync(self._fd)
+        self._sync()
         if name.exists():
             os.close(fresh)
             raise OSError(errno.EEXIST, "a segment of this name exists")
@@ -296,7 +328,9 @@ class ChainFile:
             details = {"segment": segment.name, "last": tail.link.seq, "hash": tail.link.hash}
             self._put([orjson.dumps(Event(EventName.LOG_RETIRED, details).fields())])
             self._seal()
-            os.fdatasync(self._fd)
+            self._sync()
+            if self._synced_seq < self._seq:
+                return
             segment.unlink()
 
     def _complain(self, message: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import threading
@@ -12,13 +11,11 @@ import weakref
 from collections import deque
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
 
 import orjson
 
 from authz.audit.base import Entry
 from authz.audit.chain_file import ChainFile
-from authz.audit.commit import GroupCommit
 from authz.audit.encoder import Encoder
 from authz.audit.event import Event, EventName
 from authz.audit.lane import Lane
@@ -31,9 +28,6 @@ from authz.audit.shelf import shelve
 from authz.errors import AuditError
 
 _log = logging.getLogger("authz")
-_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_QUIET_SECONDS: Final = 60.0
-_ANCHORS_LIMIT: Final = 1000
 _logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
 
 
@@ -74,8 +68,6 @@ class AuditLog(ChainFile):
     # -- opening and closing
 
     def _open(self) -> None:
-        self._disk = threading.Lock()
-        self._commit = GroupCommit(self._sync, self._sync_failed)
         self._bundles: deque[tuple[Path, str]] = deque()
         self._closed = False
         self._take(Lane.free(self._root) if self._shared else Lane.at(self._root))
@@ -127,13 +119,14 @@ class AuditLog(ChainFile):
             if not self._forked:
                 with contextlib.suppress(AuditError, OSError):
                     self._watch()
+                    # what can be told of a failure is told before the end
+                    self._sync()
                     self._settle()
-                    if self._loss is not None:
+                    if self._loss is not None or self._untold:
                         self._seal()
                     self._put([orjson.dumps(Event(EventName.LOG_CLOSE, {"last": self._seq + 1}).fields())])
                     self._seal(final=True)
-                    os.fdatasync(self._fd)
-                    self._synced = self._ticket
+                self._sync()
         self._tender.join(5)
         self._commit.close()
         self._deliver_anchors()
@@ -267,42 +260,18 @@ class AuditLog(ChainFile):
             except AuditError as exc:
                 self._complain(str(exc))
 
-    def _sync(self) -> int:
-        with self._disk:
-            # the number first: what is appended while the disk works is not counted as done
-            ticket = self._ticket
-            if self._synced < ticket:
-                if self._fd < 0:
-                    raise OSError(errno.EBADF, "it is closed")
-                os.fdatasync(self._fd)
-            self._synced = max(self._synced, ticket)
-            return self._synced
-
-    def _sync_failed(self, failure: OSError) -> int:
-        self._complain(f"the audit log {self.path} cannot be synced: {failure.strerror}")
-        with self._lock:
-            details = {"after": self._synced, "cause": failure.strerror}
-            with contextlib.suppress(OSError):
-                self._put([orjson.dumps(Event(EventName.UNSYNCED, details).fields())])
-            # what was appended by now is given up: a later sync says nothing of it
-            self._synced = self._ticket
-            return self._ticket
-
     def tend(self) -> float:
         """Sync, seal, rotate and look after the file, as far as it is due; seconds until there may be more to do."""
         settings = self._settings
-        if self._ticket > self._synced:
-            try:
-                self._sync()
-            except OSError as exc:
-                self._sync_failed(exc)
+        self._sync()
         now = time.monotonic()
         with self._lock:
             if self._closed:
                 return 0.0
             with contextlib.suppress(OSError, AuditError):
                 self._watch()
-                if (self._unsealed and now - self._unsealed_since >= settings.checkpoint_seconds) or self._loss:
+                due = self._unsealed and now - self._unsealed_since >= settings.checkpoint_seconds
+                if due or self._loss or self._untold:
                     self._settle()
                     self._seal()
                 self._reserve.restore()

@@ -22,7 +22,6 @@ from authz.audit import chain_file
 from authz.audit.appender import Appender
 from authz.audit.best_effort import QueuedLog
 from authz.audit.checkpoint import SigningKey
-from authz.audit.commit import GroupCommit
 from authz.audit.event import Event, EventName
 from authz.audit.masking import Masking
 from authz.audit.selection import Detail, Selection, SelectionRule
@@ -585,43 +584,6 @@ def test_the_method_of_a_call_that_is_no_text_leaves_a_line(path: Path) -> None:
     with AuditLog(path) as log:
         log.write(record()._replace(call=Call(METHOD, (b"acme",))))  # type: ignore[arg-type]
     assert lines(path)[2]["redacted"] == ["*"]
-
-
-def test_a_sync_that_failed_fails_everybody_who_waited_for_it() -> None:
-    started, go = threading.Event(), threading.Event()
-    fail = True
-
-    def sync() -> int:
-        if fail:
-            started.set()
-            go.wait(10)
-            raise OSError(errno.EIO, "input/output error")
-        return 3
-
-    commit = GroupCommit(sync, lambda _: 2)
-    outcomes: dict[int, str] = {}
-
-    def wait(ticket: int) -> None:
-        try:
-            commit.wait(ticket)
-            outcomes[ticket] = "on the disk"
-        except AuditError:
-            outcomes[ticket] = "not"
-
-    first = threading.Thread(target=wait, args=(1,))
-    first.start()
-    started.wait(10)
-    second = threading.Thread(target=wait, args=(2,))
-    second.start()
-    go.set()
-    first.join()
-    second.join()
-    fail = False
-    wait(3)
-    assert outcomes == {1: "not", 2: "not", 3: "on the disk"}
-    with pytest.raises(AuditError):
-        asyncio.run(commit.wait_async(2))
-    commit.close()
 
 
 def test_a_checkpoint_can_be_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
