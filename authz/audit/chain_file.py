@@ -294,22 +294,29 @@ class ChainFile:
 
     def _rotate(self) -> None:
         """Close the segment and begin the next, whose first line continues the chain."""
-        first = self._lane.first()
-        if not first or self._size == 0:
+        if not self._size:
             return
-        self._settle()
-        self._seal()
+        first = self._lane.first()
         name = self._lane.segment_name(first)
+        if not first or name.exists():
+            why = f"{name.name} exists" if first else "its first line is no line of a chain"
+            self._complain(f"the audit log {self.path} cannot be rotated: {why}")
+            return
         fresh_path = self.path.with_name(f".{self.path.name}.next")
         fresh_path.unlink(missing_ok=True)
         fresh = os.open(fresh_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._sync()
-        if name.exists():
+        try:
+            self._settle()
+            # a rotation that fails is tried again
+            if self._unsealed or self._loss or self._untold:
+                self._seal()
+            self._sync()
+            self.path.rename(name)
+            fresh_path.rename(self.path)
+            self._lane.sync_folder()
+        except OSError:
             os.close(fresh)
-            raise OSError(errno.EEXIST, "a segment of this name exists")
-        self.path.rename(name)
-        fresh_path.rename(self.path)
-        self._lane.sync_folder()
+            raise
         self._retired.append(self._fd)
         self._fd, self._size, self._began = fresh, 0, time.monotonic()
         self._put([orjson.dumps(Event(EventName.LOG_ROTATED, {"segment": name.name, "last": self._seq}).fields())])

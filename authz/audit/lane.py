@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ class Tail:
     """How a log ends.
 
     Attributes:
-        link: the end of its chain; None: there is none.
+        link: the end of its chain, in the active file or else in the last closed segment; None: there is none.
         closed: whether it was closed as it should be, or never begun.
         size: length of the active file up to its last whole line.
         torn: the bytes after that.
@@ -128,12 +128,11 @@ class Lane:
     def tail(self) -> Tail:
         """How the log ends now."""
         tail = read_tail(self.path)
-        if tail.link is None and not tail.unreadable and not tail.torn:
-            segments = self.segments()
-            if segments:
-                last = read_tail(segments[-1])
-                return Tail(last.link, last.closed, 0)
-        return tail
+        segments = self.segments() if tail.link is None else ()
+        if not segments:
+            return tail
+        last = read_tail(segments[-1])
+        return replace(tail, link=last.link, closed=tail.closed and last.closed)
 
     def first(self) -> int:
         """The number of the first line of the active file; 0 if there is none."""

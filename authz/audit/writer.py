@@ -268,17 +268,19 @@ class AuditLog(ChainFile):
         with self._lock:
             if self._closed:
                 return 0.0
-            with contextlib.suppress(OSError, AuditError):
+            try:
                 self._watch()
                 due = self._unsealed and now - self._unsealed_since >= settings.checkpoint_seconds
                 if due or self._loss or self._untold:
                     self._settle()
                     self._seal()
                 self._reserve.restore()
-                if self._size >= settings.rotate_bytes or now - self._began >= settings.rotate_seconds:
-                    self._rotate()
                 if settings.keep_seconds is not None:
                     self._retire(settings.keep_seconds)
+                if self._size >= settings.rotate_bytes or now - self._began >= settings.rotate_seconds:
+                    self._rotate()
+            except (OSError, AuditError) as exc:
+                self._complain(f"the audit log {self.path} cannot be looked after: {exc}")
         with self._disk:
             retired, self._retired = self._retired, []
             for descriptor in retired:

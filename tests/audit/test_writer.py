@@ -281,6 +281,48 @@ def test_segments_are_rotated_and_the_chain_goes_on(path: Path, durability: Dura
     assert {f.kind for f in verify([path.parent]).findings} <= {Kind.MISSING, Kind.RECOVERED, Kind.UNPROVEN}
 
 
+@pytest.mark.parametrize("left", [bytes(300), b"a line that is torn", b"something else\n"])
+def test_what_a_crash_left_after_a_rotation_does_not_end_the_chain(path: Path, left: bytes) -> None:
+    settings = LogSettings(sync_seconds=60, rotate_bytes=3000)
+    for _ in range(3):
+        with AuditLog(path, settings) as log:
+            for _ in range(4):
+                log.write(record())
+            log.tend()
+        path.write_bytes(left)
+    AuditLog(path, settings).close()
+    assert len(list(path.parent.glob("audit-*.jsonl"))) == 3
+    assert len({line["writer"] for line in lines(path)}) == 1
+    assert [path.parent.joinpath(line["moved_to"]).read_bytes() for line in lines(path) if "moved_to" in line] == [
+        left
+    ] * 3
+
+
+@pytest.mark.parametrize("obstacle", ["audit-000000000001.jsonl", ".audit.jsonl.next", "first line"])
+def test_a_rotation_that_fails_is_told_and_writes_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture, obstacle: str
+) -> None:
+    if obstacle == "first line":
+        path.write_bytes(b"something else\n")
+        with AuditLog(path.with_name("b.jsonl")) as log:
+            path.write_bytes(path.read_bytes() + log.path.read_bytes())
+    with AuditLog(path, LogSettings(sync_seconds=60, rotate_bytes=3000, reserve_bytes=0)) as log:
+        if obstacle != "first line":
+            (path.parent / obstacle).mkdir()
+        for _ in range(4):
+            log.write(record())
+        log.checkpoint()
+        size = path.stat().st_size
+        for _ in range(5):
+            log.tend()
+        assert path.stat().st_size == size
+        assert "cannot be rotated" in caplog.text or "cannot be looked after" in caplog.text
+        if obstacle != "first line":
+            (path.parent / obstacle).rmdir()
+            log.tend()
+            assert "log.rotated" in events(path)
+
+
 def test_old_segments_are_retired_unless_they_are_held(path: Path) -> None:
     hold = path.with_name("HOLD")
     hold.touch()
