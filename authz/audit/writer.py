@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from authz.audit.loss import Loss
 from authz.audit.printable import utc
 from authz.audit.record import Record
 from authz.audit.selection import Detail, shorten
-from authz.audit.settings import Durability, LogSettings
+from authz.audit.settings import Durability, LogSettings, Mirror
 from authz.audit.shelf import shelve
 from authz.errors import AuditError
 
@@ -100,9 +101,12 @@ class AuditLog(ChainFile):
                 AuditLog(path, self._settings_of_orphan()).close()
 
     def _settings_of_orphan(self) -> LogSettings:
-        return LogSettings(
-            key=self._settings.key, checkpoint_records=self._settings.checkpoint_records, reserve_bytes=0
-        )
+        """Sealed, anchored and mirrored like this log; what was counted is counted here."""
+        mirrors = tuple(_Lent(mirror) for mirror in self._settings.mirrors)
+        return replace(
+            self._settings,
+            mirrors=mirrors, reserve_bytes=0, keep_seconds=None, selection=None, unsafe_allow_unrecorded=False,
+        )  # fmt: skip
 
     @property
     def closed(self) -> bool:
@@ -325,6 +329,16 @@ class AuditLog(ChainFile):
             )
         self._forked = False
         self._open()
+
+
+class _Lent:
+    """A mirror that goes on when a log that was lent it is closed."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.offer = mirror.offer
+
+    def close(self) -> None:
+        """Nothing: whoever lent it closes it."""
 
 
 def _tend(reference: weakref.ref[AuditLog], wake: threading.Event, interval: float) -> None:
