@@ -71,7 +71,7 @@ class ChainFile:
         self._ticket = self._synced = self._synced_seq = 0
         self._disk = threading.Lock()
         self._commit = GroupCommit(self._sync)
-        self._unsealed = 0
+        self._unsealed = self._omitted = 0
         self._unsealed_since = 0.0
         self._complained = -_QUIET_SECONDS
 
@@ -223,13 +223,13 @@ class ChainFile:
         self._tell()
         details: dict[str, object] = {"lines": self._unsealed}
         if self._settings.selection is not None:
-            details["omitted"] = self._settings.selection.take_omitted()
+            details["omitted"] = self._omitted
         if final:
             details["final"] = True
         link = Link(self.writer, self._seq, self._hash)
         body = checkpoint(link, self._settings.key, details)
         self._put([body])
-        self._unsealed = 0
+        self._unsealed = self._omitted = 0
         if self._settings.anchors:
             self._anchored.append(self._line(link.seq + 1, link.hash, body))
             self._wake.set()

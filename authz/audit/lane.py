@@ -154,8 +154,8 @@ class Lane:
     def release(self) -> None:
         """Let another process have it."""
         if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+            lock, self._lock = self._lock, -1
+            os.close(lock)
 
 
 def read_tail(path: Path) -> Tail:

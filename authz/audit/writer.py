@@ -27,9 +27,9 @@ from authz.audit.selection import Detail, shorten
 from authz.audit.settings import Durability, LogSettings, Mirror
 from authz.audit.shelf import shelve
 from authz.errors import AuditError
+from authz.forked import renew_in_child
 
 _log = logging.getLogger("authz")
-_logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
 
 
 class AuditLog(ChainFile):
@@ -64,7 +64,7 @@ class AuditLog(ChainFile):
         self._open()
         if shared:
             self._adopt()
-        _logs.add(self)
+        renew_in_child(self)
 
     # -- opening and closing
 
@@ -85,11 +85,16 @@ class AuditLog(ChainFile):
         self._tender.start()
 
     def _abandon(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self._lane.release()
+        self._let_go()
         self._closed = True
+
+    def _let_go(self) -> None:
+        descriptors = [*self._retired, self._fd]
+        self._retired, self._fd = [], -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lane.release()
 
     def _adopt(self) -> None:
         """End the logs of processes that died: recover what is torn, and close them."""
@@ -119,31 +124,28 @@ class AuditLog(ChainFile):
             if self._closed:
                 return
             self._closed = True
+            if self._forked:
+                return  # all of it is the parent's
             self._wake.set()
-            if not self._forked:
-                with contextlib.suppress(AuditError, OSError):
-                    self._watch()
-                    # what can be told of a failure is told before the end
-                    self._sync()
-                    self._settle()
-                    if self._loss is not None or self._untold:
-                        self._seal()
-                    self._put([orjson.dumps(Event(EventName.LOG_CLOSE, {"last": self._seq + 1}).fields())])
-                    self._seal(final=True)
+            with contextlib.suppress(AuditError, OSError):
+                self._watch()
+                # what can be told of a failure is told before the end
                 self._sync()
+                self._settle()
+                if self._loss is not None or self._untold:
+                    self._seal()
+                self._put([orjson.dumps(Event(EventName.LOG_CLOSE, {"last": self._seq + 1}).fields())])
+                self._seal(final=True)
+            self._sync()
         self._tender.join(5)
         self._commit.close()
         self._deliver_anchors()
         self._shelve()
         for mirror in self._settings.mirrors:
             mirror.close()
-        with self._disk:
-            for descriptor in [*self._retired, self._fd]:
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self._retired, self._fd = [], -1
         self._reserve.remove()
-        self._lane.release()
+        with self._disk:
+            self._let_go()
 
     def __enter__(self) -> AuditLog:
         return self
@@ -197,6 +199,9 @@ class AuditLog(ChainFile):
     def lose(self, count: int, cause: str) -> None:
         """Account for ``count`` records that will never be written: their numbers are used up."""
         with self._lock:
+            if self._forked:
+                with contextlib.suppress(AuditError):
+                    self._after_fork()
             self._lose(count, cause)
 
     def _append(self, entry: Entry) -> int:
@@ -207,8 +212,6 @@ class AuditLog(ChainFile):
         except Exception as exc:
             self._complain(f"an entry is written in its shortest form: {type(exc).__name__}")
             members = _members(_minimal(entry))
-        if members is None:
-            return 0
         with self._lock:
             if self._forked:
                 self._after_fork()
@@ -217,6 +220,11 @@ class AuditLog(ChainFile):
             try:
                 if self._doubtful:
                     self._settle()
+                if members is None:
+                    # it is not written now, but has to be with the next checkpoint
+                    self._tell()
+                    self._omitted += 1
+                    return 0
                 if self._loss is None:
                     seq = self._seq + 1
                     line = f'{self._head}{seq},"prev":"{self._hash}",{members}}}\n'.encode()
@@ -307,19 +315,12 @@ class AuditLog(ChainFile):
 
     # -- after a fork
 
-    def let_go_in_child(self) -> None:
-        """The parent goes on with its file; what the child inherited of it is let go, before any thread runs here."""
-        if self._closed:
-            return
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self._lane.release()
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. The parent goes on with its file: what the child has of it is let go."""
         self._lock = threading.Lock()
-        self._disk = threading.Lock()
-        if self._settings.selection is not None:
-            self._settings.selection.renew_lock()
-        self._forked = True
+        self._wake = threading.Event()
+        self._let_go()
+        self._forked = self._forked or not self._closed
 
     def _after_fork(self) -> None:
         if not self._shared:
@@ -327,8 +328,8 @@ class AuditLog(ChainFile):
                 f"the audit log {self.path} belongs to the process that opened it; after a fork, open another, "
                 "or write `directory:` instead of `file:` in the configuration"
             )
-        self._forked = False
         self._open()
+        self._forked = False
 
 
 class _Lent:
@@ -379,11 +380,3 @@ def _minimal(entry: Entry) -> dict[str, object]:
     else:
         fields = Event(entry.name).fields()
     return {**fields, "redacted": ["*"], "truncated": True}
-
-
-def _in_child() -> None:
-    for log in list(_logs):
-        log.let_go_in_child()
-
-
-os.register_at_fork(after_in_child=_in_child)

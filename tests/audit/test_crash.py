@@ -288,6 +288,64 @@ for pid in children:
     assert mirrored.count(b'"event":"decision"') == 1
 
 
+def test_what_was_counted_before_a_fork_is_told_by_the_parent_alone(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from authz.audit.best_effort import QueuedLog
+from authz.audit.mirrors import FileMirror
+from authz.audit.selection import Detail, Selection, SelectionRule
+from authz.audit.settings import LogSettings
+from authz.audit.writer import AuditLog
+from tests.audit.logs import record
+selection = Selection([SelectionRule(("*",), Detail.COUNTED)])
+mirror = FileMirror(Path({str(tmp_path / "mirror.jsonl")!r}), 1000)
+mirror.dropped = 5
+settings = LogSettings(selection=selection, sync_seconds=60, mirrors=(mirror,))
+log = AuditLog(Path({str(tmp_path / "log")!r}), settings, shared=True)
+queue = QueuedLog(log, 100)
+for _ in range(7):
+    log.write(record())
+with queue._lock:
+    queue._dropped = 3
+    pid = os.fork()
+if not pid:
+    queue.write(record())
+    queue.write(record(allow=False))
+    queue.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+queue.write(record(allow=False))
+queue.close()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    report = verify([tmp_path / "log"])
+    assert report.sound, report.damage
+    assert sorted((chain.omitted, chain.lost) for chain in report.chains) == [(1, 0), (7, 3)]
+    notes = [line for line in (tmp_path / "mirror.jsonl").read_text().splitlines() if "mirror.dropped" in line]
+    assert [json.loads(note)["count"] for note in notes] == [5]
+
+
+def test_the_end_of_a_fork_leaves_the_parents_log_alone(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from authz.audit.writer import AuditLog
+from tests.audit.logs import record
+log = AuditLog(Path({str(tmp_path / "audit.jsonl")!r}))
+log.write(record())
+pid = os.fork()
+if not pid:
+    log.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+assert Path({str(tmp_path / ".audit.jsonl.reserve")!r}).exists()
+log.close()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    assert verify([tmp_path]).chains[0].closed
+
+
 def test_a_file_for_one_process_is_not_written_by_its_fork(tmp_path: Path) -> None:
     program = f"""
 import os

@@ -575,6 +575,47 @@ def test_denials_are_always_recorded_and_omitted_allows_are_counted(path: Path) 
     assert brief[0]["sub"] == "user:corp:alice"
 
 
+COUNTED = Selection([SelectionRule(("*",), Detail.COUNTED)])
+
+
+def test_what_was_counted_is_told_by_the_next_checkpoint_that_can_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60, selection=COUNTED)) as log:
+        for _ in range(7):
+            log.write(record())
+        log.write(record(allow=False))
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "append", staticmethod(no_space))
+            with pytest.raises(AuditError, match="cannot be sealed"):
+                log.checkpoint()
+        log.checkpoint()
+        assert [line["omitted"] for line in lines(path) if line["event"] == "checkpoint"] == [0, 7]
+    assert verify([path]).chains[0].omitted == 7
+
+
+@pytest.mark.parametrize("detail", [Detail.COUNTED, Detail.SAMPLED])
+def test_an_allow_is_not_counted_where_nothing_can_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, detail: Detail
+) -> None:
+    selection = Selection([SelectionRule(("*",), detail, one_in=1000)])
+    monkeypatch.setattr(AuditLog, "tend", lambda _: 60.0)
+    log = AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60, selection=selection))
+    log.write(record())
+    log.write(record())
+    with monkeypatch.context() as patch:
+        patch.setattr(Appender, "append", staticmethod(no_space))
+        for allow in (False, True, True):
+            with pytest.raises(AuditError, match="no space left"):
+                log.write(record(allow=allow))
+    log.write(record())
+    log.close()
+    with pytest.raises(AuditError, match="is closed"):
+        log.write(record())
+    chain = verify([path]).chains[0]
+    assert (chain.lost, chain.omitted) == (3, 3 if detail is Detail.COUNTED else 2)
+
+
 def test_subjects_can_be_hashed_and_fields_left_out(path: Path) -> None:
     masking = Masking(b"k" * 32, plain=["machine:*"], hide=["user_agent", "peer_ip"])
     with AuditLog(path, LogSettings(masking=masking)) as log:
