@@ -323,9 +323,7 @@ class ChainFile:
         self._seal()
 
     def _retire(self, keep_seconds: float) -> None:
-        """Delete the oldest closed segments that are too old, unless somebody put a file ``HOLD`` beside them."""
-        if (self.path.parent / "HOLD").exists():
-            return
+        """Delete the oldest closed segments that are too old."""
         for segment in self._lane.segments():
             if time.time() - segment.stat().st_mtime < keep_seconds:
                 return

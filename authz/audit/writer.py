@@ -287,7 +287,7 @@ class AuditLog(ChainFile):
                     self._settle()
                     self._seal()
                 self._reserve.restore()
-                if settings.keep_seconds is not None:
+                if settings.keep_seconds is not None and not self._held():
                     self._retire(settings.keep_seconds)
                 if self._size >= settings.rotate_bytes or now - self._began >= settings.rotate_seconds:
                     self._rotate()
@@ -302,6 +302,10 @@ class AuditLog(ChainFile):
         if self._ticket > self._synced or self._loss or self._unsealed:
             return settings.sync_seconds
         return 1.0
+
+    def _held(self) -> bool:
+        """Whether somebody put a file ``HOLD`` beside the log, into its folder, or into that of one process."""
+        return any((place / "HOLD").exists() for place in (self._root.parent, self._root, self.path.parent))
 
     def _deliver_anchors(self) -> None:
         while self._anchored:

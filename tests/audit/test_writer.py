@@ -323,24 +323,26 @@ def test_a_rotation_that_fails_is_told_and_writes_nothing(
             assert "log.rotated" in events(path)
 
 
-def test_old_segments_are_retired_unless_they_are_held(path: Path) -> None:
-    hold = path.with_name("HOLD")
-    hold.touch()
-    with AuditLog(path, LogSettings(rotate_bytes=5_000, keep_seconds=3600, sync_seconds=0.01)) as log:
-        for _ in range(20):
-            log.write(record())
-        while not (segments := sorted(path.parent.glob("audit-*.jsonl"))):
-            time.sleep(0.01)
-        hold = path.with_name("HOLD")
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("audit.jsonl", "HOLD"), ("audit", "HOLD"), ("audit", "audit/HOLD"), ("audit", "audit/{lane}/HOLD")],
+)
+def test_old_segments_are_retired_unless_they_are_held(tmp_path: Path, name: str, place: str) -> None:
+    root = tmp_path / name
+    settings = LogSettings(rotate_bytes=100, keep_seconds=3600, sync_seconds=60)
+    with AuditLog(root, settings, shared=name == "audit") as log:
+        hold = tmp_path / place.format(lane=log.path.parent.name)
         hold.touch()
-        os.utime(segments[0], (1, 1))
         log.tend()
-        assert segments[0].exists()
+        segment = log.path.with_name("audit-000000000001.jsonl")
+        os.utime(segment, (1, 1))
+        log.tend()
+        assert segment.exists()
         hold.unlink()
         log.tend()
-        assert not segments[0].exists()
-    assert verify([path.parent]).sound
-    assert "log.retired" in events(path)
+        assert not segment.exists()
+    assert verify([tmp_path]).sound
+    assert "log.retired" in events(log.path)
 
 
 def test_a_segment_that_was_changed_is_not_retired(path: Path) -> None:
