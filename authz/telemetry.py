@@ -9,6 +9,7 @@ Labels are bounded. A method is named only if the catalogue in force knows it, s
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from authz.call import Call
 from authz.decision.base import Decision
 from authz.engine import Engine
+from authz.forked import renew_in_child
 
 NAME: Final = "authz"
 UNKNOWN: Final = "unknown"
@@ -44,7 +46,8 @@ class Telemetry:
 
     def __init__(self, *, durations: bool = True, spans: bool = True, provider: MeterProvider | None = None) -> None:
         self._spans = spans
-        self._lock = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
         self._engine: Engine | None = None
         self._parts: tuple[object, ...] = ()
         self.decided: Counter[tuple[str, str, str]] = Counter()
@@ -57,6 +60,10 @@ class Telemetry:
         self._engine = engine
         self._parts = parts
         self._instruments.add(self)
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Tell of the engine no more. What was counted remains counted."""
@@ -130,7 +137,8 @@ class _Instruments:
     """The instruments of one provider, which all engines of a process share: a name is to be registered once."""
 
     def __init__(self, provider: MeterProvider) -> None:
-        self._lock = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
         self._sources: tuple[Telemetry, ...] = ()
         # what was counted by those who are gone: a counter never goes back
         self._decided: Counter[tuple[str, str, str]] = Counter()
@@ -157,6 +165,10 @@ class _Instruments:
         )
         for name, unit, description, callback in gauges:
             meter.create_observable_gauge(name, [callback], unit, description)
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._lock = threading.Lock()
 
     def add(self, source: Telemetry) -> None:
         """Tell of ``source``, too."""
@@ -224,7 +236,15 @@ class _Instruments:
 
 
 _made: WeakKeyDictionary[MeterProvider, _Instruments] = WeakKeyDictionary()
-_making: Final = threading.Lock()
+_making = threading.Lock()
+
+
+def _in_child() -> None:
+    global _making
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _instruments(provider: MeterProvider) -> _Instruments:

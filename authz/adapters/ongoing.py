@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from authz.adapters.admission import Admission
 from authz.decision.base import Decision
+from authz.forked import renew_in_child
 
 _log = logging.getLogger("authz")
 _SLICE: Final = 256
@@ -82,8 +83,14 @@ class OngoingInThread(Ongoing):
 
     def __init__(self, interval: float) -> None:
         super().__init__(interval)
+        self.renew_locks()
+        renew_in_child(self)
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. The calls of the parent are its own to end."""
         self._lock = threading.Lock()
         self._started = False
+        self._calls.clear()
 
     def enter(self, admission: Admission, end: End) -> Stay:
         """See :class:`Ongoing`."""

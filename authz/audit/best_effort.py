@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import deque
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from authz.audit.base import Entry
 from authz.audit.writer import AuditLog
 from authz.errors import AuditError
+from authz.forked import renew_in_child
 
 _CAUSE: Final = "the queue was full"
 
@@ -28,27 +28,31 @@ class QueuedLog:
     def __init__(self, log: AuditLog, limit: int) -> None:
         self._log = log
         self._limit = limit
+        self._closed = False
+        self.renew_locks()
+        renew_in_child(self)
+        self._start()
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. What is in the queue is the parent's to write."""
         self._queue: deque[Entry] = deque()
         self._dropped = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._closed = False
-        self._start()
+        self._thread: threading.Thread | None = None
 
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._run, name="authz-audit-queue", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="authz-audit-queue", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def write(self, record: Entry) -> None:
         """Put an entry into the queue, or drop and count it."""
         if self._closed:
             raise AuditError(f"the audit log {self._log.path} is closed")
-        if self._pid != os.getpid():
-            # the parent's thread did not come along, and what was in its queue is the parent's to write
-            self._queue, self._lock, self._wake = deque(), threading.Lock(), threading.Event()
-            self._start()
         with self._lock:
+            if self._thread is None:
+                self._start()
             if len(self._queue) >= self._limit:
                 self._dropped += 1
                 return
@@ -59,7 +63,8 @@ class QueuedLog:
         """Write what is in the queue, and close the log."""
         self._closed = True
         self._wake.set()
-        self._thread.join(10)
+        if self._thread is not None:
+            self._thread.join(10)
         self._log.close()
 
     def _run(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -22,18 +21,17 @@ class GroupCommit:
     event loop a thread does it, and the loop goes on.
 
     Args:
-        sync: syncs the file, and returns how many appends (counted from 1) are on the disk now.
-        failed: told of a sync that failed; returns the number of the last append by then.
+        sync: syncs the file, and returns how many appends (counted from 1) are settled now: they are on the disk, or
+            were given up.
     """
 
-    def __init__(self, sync: Callable[[], int], failed: Callable[[OSError], int]) -> None:
+    def __init__(self, sync: Callable[[], int]) -> None:
         self._sync = sync
-        self._failed = failed
         self._changed = threading.Condition()
         self._done = 0
         self._syncing = False
         # a kernel that could not write pages forgets them: a later sync that succeeds says nothing of them
-        self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_REMEMBERED)
+        self._lost: tuple[tuple[int, int], ...] = ()
         self._waiters: _Waiters | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._closed = False
@@ -57,6 +55,13 @@ class GroupCommit:
                 waiters = self._waiters = _Waiters(self, loop)
             await waiters.add(ticket)
         self._check(ticket)
+
+    def give_up(self, after: int, last: int) -> None:
+        """Tell nobody that the appends after number ``after`` up to ``last`` are on the disk: a sync failed.
+
+        To be called by one thread at a time, before that sync returns.
+        """
+        self._lost = (*self._lost[1 - _LOST_REMEMBERED :], (after, last))
 
     def close(self) -> None:
         """Stop the thread, when what it was given is done."""
@@ -90,21 +95,12 @@ class GroupCommit:
                 done = 0
                 changed.release()
                 try:
-                    done = self._once()
+                    done = self._sync()
                 finally:
                     changed.acquire()
                     self._syncing = False
                     self._done = max(self._done, done)
                     changed.notify_all()
-
-    def _once(self) -> int:
-        """Sync; how many appends are settled then, for better or worse."""
-        try:
-            return self._sync()
-        except OSError as exc:
-            last = self._failed(exc)
-            self._lost.append((self._done, last))
-            return last
 
     def _check(self, ticket: int) -> None:
         if self._lost and any(after < ticket <= last for after, last in self._lost):

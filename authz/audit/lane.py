@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ class Tail:
     """How a log ends.
 
     Attributes:
-        link: the end of its chain; None: there is none.
+        link: the end of its chain, in the active file or else in the last closed segment; None: there is none.
         closed: whether it was closed as it should be, or never begun.
         size: length of the active file up to its last whole line.
         torn: the bytes after that.
@@ -63,21 +63,10 @@ class Lane:
         Raises:
             AuditError: another process has it, or it cannot be made.
         """
-        if path.exists() and not path.is_file():
-            # a write to a pipe could wait for ever for a reader in this very process
-            raise AuditError(f"the audit log {path} cannot be used: it is no regular file")
-        lock_path = path.parent / f".{path.name}.lock"
         try:
-            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return cls(path, _locked(path))
         except OSError as exc:
             raise AuditError(f"the audit log {path} cannot be opened: {exc.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(lock)
-            why = "another process writes to it" if isinstance(exc, BlockingIOError) else exc.strerror
-            raise AuditError(f"the audit log {path} cannot be used: {why}") from None
-        return cls(path, lock)
 
     @classmethod
     def free(cls, folder: Path) -> Lane:
@@ -112,6 +101,21 @@ class Lane:
                     found.append(lane)
         return found
 
+    def renew(self) -> None:
+        """Make the place again, if its folder or its lock was taken away.
+
+        Raises:
+            OSError: it cannot be made, or another process has it.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(_lock_path(self.path).stat(), os.fstat(self._lock)):
+                _check_regular(self.path)
+                return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _locked(self.path)
+        os.close(self._lock)
+        self._lock = lock
+
     def segments(self) -> list[Path]:
         """The closed segments, oldest first."""
         pattern = re.compile(re.escape(self.path.stem) + r"-[0-9]{12}\.jsonl")
@@ -124,12 +128,11 @@ class Lane:
     def tail(self) -> Tail:
         """How the log ends now."""
         tail = read_tail(self.path)
-        if tail.link is None and not tail.unreadable and not tail.torn:
-            segments = self.segments()
-            if segments:
-                last = read_tail(segments[-1])
-                return Tail(last.link, last.closed, 0)
-        return tail
+        segments = self.segments() if tail.link is None else ()
+        if not segments:
+            return tail
+        last = read_tail(segments[-1])
+        return replace(tail, link=last.link, closed=tail.closed and last.closed)
 
     def first(self) -> int:
         """The number of the first line of the active file; 0 if there is none."""
@@ -151,8 +154,8 @@ class Lane:
     def release(self) -> None:
         """Let another process have it."""
         if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+            lock, self._lock = self._lock, -1
+            os.close(lock)
 
 
 def read_tail(path: Path) -> Tail:
@@ -190,6 +193,31 @@ def _last_line(data: bytes, *, whole: bool) -> tuple[Link, bytes, int] | None:
             return link, data[start:end], end
         end = start
     return None
+
+
+def _lock_path(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
+
+
+def _check_regular(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        # a write to a pipe could wait for ever for a reader in this very process
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def _locked(path: Path) -> int:
+    """The lock of ``path``, taken."""
+    _check_regular(path)
+    lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise OSError(errno.EAGAIN, "another process writes to it") from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _host() -> str:

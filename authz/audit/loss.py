@@ -31,6 +31,15 @@ class Loss:
         """This loss, and ``count`` more."""
         return replace(self, last=self.last + count, cause=cause)
 
+    def after(self, seq: int) -> Loss | None:
+        """What is still to be told, when the file turns out to go up to ``seq``.
+
+        If it goes beyond this loss, it was told. If not, what was counted since has numbers that come after.
+        """
+        if seq > self.last:
+            return None
+        return self if seq < self.first else replace(self, first=seq + 1, last=seq + 1 + self.last - self.first)
+
     def body(self) -> bytes:
         """The event that says so."""
         details: dict[str, object] = {

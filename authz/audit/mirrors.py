@@ -6,9 +6,9 @@ whole without them.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
-import os
 import socket
 import ssl
 import threading
@@ -20,6 +20,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
+
+from authz.forked import renew_in_child
 
 _log = logging.getLogger("authz")
 _BATCH: Final = 500
@@ -40,24 +42,30 @@ class QueuedMirror(ABC):
     """
 
     def __init__(self, limit: int) -> None:
-        self.dropped = 0
-        self._told = 0
         self._limit = limit
-        self._queue: deque[bytes] = deque()
-        self._stop = threading.Event()
         self._complained = -_QUIET_SECONDS
+        self.renew_locks()
+        renew_in_child(self)
         self._start()
 
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. What is queued and what was dropped is for the parent to tell."""
+        self.dropped = self._told = 0
+        self._queue: deque[bytes] = deque()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._run, name=f"authz-{type(self).__name__}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=f"authz-{type(self).__name__}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def offer(self, line: bytes) -> None:
         """Take a line, or drop and count it. Returns at once."""
-        if self._pid != os.getpid():
-            self._queue, self._stop = deque(), threading.Event()
-            self._start()
+        if self._thread is None:
+            # without room for a thread, what does not fit into the queue is dropped as ever
+            with contextlib.suppress(RuntimeError):
+                self._start()
         if len(self._queue) >= self._limit:
             self.dropped += 1
         else:
@@ -66,7 +74,8 @@ class QueuedMirror(ABC):
     def close(self) -> None:
         """Send what is left, within a moment, and stop."""
         self._stop.set()
-        self._thread.join(_TIMEOUT_SECONDS)
+        if self._thread is not None:
+            self._thread.join(_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         while True:

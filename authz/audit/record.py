@@ -17,6 +17,7 @@ from authz.audit.printable import LIST_LIMIT, TEXT_LIMIT, clean, utc
 from authz.call import Call
 from authz.claims.base import Claims
 from authz.decision.base import Decision, Verdict
+from authz.policy.revision import NOWHERE
 
 __all__ = ["VERSION", "Record", "clean", "new_id", "utc"]
 
@@ -25,7 +26,6 @@ GENESIS: Final = "0" * 64
 """What stands for the hash of the line before the first."""
 _NAME_LIMIT: Final = 512
 _CODES: Final = {"allow": "AZ1001", "deny": "AZ1002", "no_opinion": "AZ1003"}
-_NOWHERE: Final = "@cluster"
 
 
 # Not `secrets`: an audit id need not be hard to guess, and reading from the kernel lets go of the GIL, which
@@ -94,7 +94,7 @@ class Record(NamedTuple):
             "service": method[1:].rpartition("/")[0],
             "method": method,
             "stream": call.message,
-            "request": [sub, ",".join(name or _NOWHERE for name in names), method, self.access],
+            "request": [sub, ",".join(name or NOWHERE for name in names), method, self.access],
             "unreadable": None if call.unreadable is None else clean(call.unreadable),
             "rule": clean(rule.text, 4 * TEXT_LIMIT) if rule else None,
             "rule_src": str(rule) if rule else None,

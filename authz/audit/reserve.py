@@ -42,9 +42,9 @@ class Reserve:
     def restore(self) -> None:
         """Take the space again, if there is enough."""
         now = time.monotonic()
-        if self._held or not self._size or now - self._tried < _RETRY_SECONDS:
+        if not self._size or now - self._tried < _RETRY_SECONDS or (self._held and self._path.exists()):
             return
-        self._tried = now
+        self._tried, self._held = now, False
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

@@ -11,6 +11,7 @@ from typing import Final
 
 from authz.audit.record import Record
 from authz.decision.base import Effect
+from authz.forked import renew_in_child
 
 _REMEMBERED: Final = 10_000
 _BRIEF: Final = (
@@ -48,17 +49,17 @@ class SelectionRule:
 
 
 class Selection:
-    """Some rules: the first that matches an allow says how it is recorded; if none does, whole."""
+    """Some rules: the first that matches an allow says how it is recorded; if none does, whole. Thread-safe."""
 
     def __init__(self, rules: Sequence[SelectionRule]) -> None:
         self._rules = tuple(rules)
         self._by_method: dict[str, tuple[SelectionRule, ...]] = {}
-        self._lock = threading.Lock()
         self._seen = dict.fromkeys(range(len(self._rules)), 0)
-        self._omitted = 0
+        self.renew_locks()
+        renew_in_child(self)
 
     def detail(self, record: Record) -> Detail:
-        """How ``record`` is to be recorded: FULL, BRIEF, or COUNTED, which says that it is counted now."""
+        """How ``record`` is to be recorded: FULL, BRIEF or COUNTED."""
         if record.decision.effect is not Effect.ALLOW:
             return Detail.FULL
         for rule in self._of(record.call.method):
@@ -66,20 +67,12 @@ class Selection:
                 continue
             if rule.detail is Detail.SAMPLED:
                 return Detail.FULL if self._is_due(rule) else Detail.COUNTED
-            if rule.detail is Detail.COUNTED:
-                self._count()
             return rule.detail
         return Detail.FULL
 
-    def renew_lock(self) -> None:
-        """After a fork: a thread that held the lock is not here to give it back."""
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
         self._lock = threading.Lock()
-
-    def take_omitted(self) -> int:
-        """How many allows were counted instead of recorded since this was last asked."""
-        with self._lock:
-            omitted, self._omitted = self._omitted, 0
-            return omitted
 
     def _of(self, method: str) -> tuple[SelectionRule, ...]:
         found = self._by_method.get(method)
@@ -93,13 +86,7 @@ class Selection:
         index = self._rules.index(rule)
         with self._lock:
             self._seen[index] += 1
-            due = self._seen[index] % rule.one_in == 1 or rule.one_in == 1
-            self._omitted += not due
-        return due
-
-    def _count(self) -> None:
-        with self._lock:
-            self._omitted += 1
+            return self._seen[index] % rule.one_in == 1 or rule.one_in == 1
 
 
 def shorten(fields: dict[str, object]) -> None:

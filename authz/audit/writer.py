@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import threading
 import time
 import weakref
 from collections import deque
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
 
 import orjson
 
 from authz.audit.base import Entry
 from authz.audit.chain_file import ChainFile
-from authz.audit.commit import GroupCommit
 from authz.audit.encoder import Encoder
 from authz.audit.event import Event, EventName
 from authz.audit.lane import Lane
@@ -26,15 +24,12 @@ from authz.audit.loss import Loss
 from authz.audit.printable import utc
 from authz.audit.record import Record
 from authz.audit.selection import Detail, shorten
-from authz.audit.settings import Durability, LogSettings
+from authz.audit.settings import Durability, LogSettings, Mirror
 from authz.audit.shelf import shelve
 from authz.errors import AuditError
+from authz.forked import renew_in_child
 
 _log = logging.getLogger("authz")
-_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_QUIET_SECONDS: Final = 60.0
-_ANCHORS_LIMIT: Final = 1000
-_logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
 
 
 class AuditLog(ChainFile):
@@ -69,13 +64,11 @@ class AuditLog(ChainFile):
         self._open()
         if shared:
             self._adopt()
-        _logs.add(self)
+        renew_in_child(self)
 
     # -- opening and closing
 
     def _open(self) -> None:
-        self._disk = threading.Lock()
-        self._commit = GroupCommit(self._sync, self._sync_failed)
         self._bundles: deque[tuple[Path, str]] = deque()
         self._closed = False
         self._take(Lane.free(self._root) if self._shared else Lane.at(self._root))
@@ -92,11 +85,16 @@ class AuditLog(ChainFile):
         self._tender.start()
 
     def _abandon(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self._lane.release()
+        self._let_go()
         self._closed = True
+
+    def _let_go(self) -> None:
+        descriptors = [*self._retired, self._fd]
+        self._retired, self._fd = [], -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lane.release()
 
     def _adopt(self) -> None:
         """End the logs of processes that died: recover what is torn, and close them."""
@@ -108,9 +106,12 @@ class AuditLog(ChainFile):
                 AuditLog(path, self._settings_of_orphan()).close()
 
     def _settings_of_orphan(self) -> LogSettings:
-        return LogSettings(
-            key=self._settings.key, checkpoint_records=self._settings.checkpoint_records, reserve_bytes=0
-        )
+        """Sealed, anchored and mirrored like this log; what was counted is counted here."""
+        mirrors = tuple(_Lent(mirror) for mirror in self._settings.mirrors)
+        return replace(
+            self._settings,
+            mirrors=mirrors, reserve_bytes=0, keep_seconds=None, selection=None, unsafe_allow_unrecorded=False,
+        )  # fmt: skip
 
     @property
     def closed(self) -> bool:
@@ -123,29 +124,28 @@ class AuditLog(ChainFile):
             if self._closed:
                 return
             self._closed = True
+            if self._forked:
+                return  # all of it is the parent's
             self._wake.set()
-            if not self._forked:
-                with contextlib.suppress(AuditError, OSError):
-                    self._settle()
-                    if self._loss is not None:
-                        self._seal()
-                    self._put([orjson.dumps(Event(EventName.LOG_CLOSE, {"last": self._seq + 1}).fields())])
-                    self._seal(final=True)
-                    os.fdatasync(self._fd)
-                    self._synced = self._ticket
+            with contextlib.suppress(AuditError, OSError):
+                self._watch()
+                # what can be told of a failure is told before the end
+                self._sync()
+                self._settle()
+                if self._loss is not None or self._untold:
+                    self._seal()
+                self._put([orjson.dumps(Event(EventName.LOG_CLOSE, {"last": self._seq + 1}).fields())])
+                self._seal(final=True)
+            self._sync()
         self._tender.join(5)
         self._commit.close()
         self._deliver_anchors()
         self._shelve()
         for mirror in self._settings.mirrors:
             mirror.close()
-        with self._disk:
-            for descriptor in [*self._retired, self._fd]:
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self._retired, self._fd = [], -1
         self._reserve.remove()
-        self._lane.release()
+        with self._disk:
+            self._let_go()
 
     def __enter__(self) -> AuditLog:
         return self
@@ -199,6 +199,9 @@ class AuditLog(ChainFile):
     def lose(self, count: int, cause: str) -> None:
         """Account for ``count`` records that will never be written: their numbers are used up."""
         with self._lock:
+            if self._forked:
+                with contextlib.suppress(AuditError):
+                    self._after_fork()
             self._lose(count, cause)
 
     def _append(self, entry: Entry) -> int:
@@ -209,8 +212,6 @@ class AuditLog(ChainFile):
         except Exception as exc:
             self._complain(f"an entry is written in its shortest form: {type(exc).__name__}")
             members = _members(_minimal(entry))
-        if members is None:
-            return 0
         with self._lock:
             if self._forked:
                 self._after_fork()
@@ -219,13 +220,17 @@ class AuditLog(ChainFile):
             try:
                 if self._doubtful:
                     self._settle()
+                if members is None:
+                    # it is not written now, but has to be with the next checkpoint
+                    self._tell()
+                    self._omitted += 1
+                    return 0
                 if self._loss is None:
                     seq = self._seq + 1
                     line = f'{self._head}{seq},"prev":"{self._hash}",{members}}}\n'.encode()
                     self._write_lines(line, seq, sha256(line).hexdigest())
                 else:
-                    self._put([self._loss.body(), f"{{{members}}}".encode()], first=self._loss.last + 1)
-                    self._loss = None
+                    self._put([f"{{{members}}}".encode()])
             except OSError as exc:
                 # the number is used up by the attempt, so that a record that was lost leaves a gap
                 self._lose(1, exc.strerror or "unknown")
@@ -267,49 +272,27 @@ class AuditLog(ChainFile):
             except AuditError as exc:
                 self._complain(str(exc))
 
-    def _sync(self) -> int:
-        with self._disk:
-            # the number first: what is appended while the disk works is not counted as done
-            ticket = self._ticket
-            if self._synced < ticket:
-                if self._fd < 0:
-                    raise OSError(errno.EBADF, "it is closed")
-                os.fdatasync(self._fd)
-            self._synced = max(self._synced, ticket)
-            return self._synced
-
-    def _sync_failed(self, failure: OSError) -> int:
-        self._complain(f"the audit log {self.path} cannot be synced: {failure.strerror}")
-        with self._lock:
-            details = {"after": self._synced, "cause": failure.strerror}
-            with contextlib.suppress(OSError):
-                self._put([orjson.dumps(Event(EventName.UNSYNCED, details).fields())])
-            # what was appended by now is given up: a later sync says nothing of it
-            self._synced = self._ticket
-            return self._ticket
-
     def tend(self) -> float:
         """Sync, seal, rotate and look after the file, as far as it is due; seconds until there may be more to do."""
         settings = self._settings
-        if self._ticket > self._synced:
-            try:
-                self._sync()
-            except OSError as exc:
-                self._sync_failed(exc)
+        self._sync()
         now = time.monotonic()
         with self._lock:
             if self._closed:
                 return 0.0
-            with contextlib.suppress(OSError, AuditError):
+            try:
                 self._watch()
-                if (self._unsealed and now - self._unsealed_since >= settings.checkpoint_seconds) or self._loss:
+                due = self._unsealed and now - self._unsealed_since >= settings.checkpoint_seconds
+                if due or self._loss or self._untold:
                     self._settle()
                     self._seal()
                 self._reserve.restore()
+                if settings.keep_seconds is not None and not self._held():
+                    self._retire(settings.keep_seconds)
                 if self._size >= settings.rotate_bytes or now - self._began >= settings.rotate_seconds:
                     self._rotate()
-                if settings.keep_seconds is not None:
-                    self._retire(settings.keep_seconds)
+            except (OSError, AuditError) as exc:
+                self._complain(f"the audit log {self.path} cannot be looked after: {exc}")
         with self._disk:
             retired, self._retired = self._retired, []
             for descriptor in retired:
@@ -319,6 +302,10 @@ class AuditLog(ChainFile):
         if self._ticket > self._synced or self._loss or self._unsealed:
             return settings.sync_seconds
         return 1.0
+
+    def _held(self) -> bool:
+        """Whether somebody put a file ``HOLD`` beside the log, into its folder, or into that of one process."""
+        return any((place / "HOLD").exists() for place in (self._root.parent, self._root, self.path.parent))
 
     def _deliver_anchors(self) -> None:
         while self._anchored:
@@ -332,19 +319,12 @@ class AuditLog(ChainFile):
 
     # -- after a fork
 
-    def let_go_in_child(self) -> None:
-        """The parent goes on with its file; what the child inherited of it is let go, before any thread runs here."""
-        if self._closed:
-            return
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self._lane.release()
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. The parent goes on with its file: what the child has of it is let go."""
         self._lock = threading.Lock()
-        self._disk = threading.Lock()
-        if self._settings.selection is not None:
-            self._settings.selection.renew_lock()
-        self._forked = True
+        self._wake = threading.Event()
+        self._let_go()
+        self._forked = self._forked or not self._closed
 
     def _after_fork(self) -> None:
         if not self._shared:
@@ -352,8 +332,18 @@ class AuditLog(ChainFile):
                 f"the audit log {self.path} belongs to the process that opened it; after a fork, open another, "
                 "or write `directory:` instead of `file:` in the configuration"
             )
-        self._forked = False
         self._open()
+        self._forked = False
+
+
+class _Lent:
+    """A mirror that goes on when a log that was lent it is closed."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.offer = mirror.offer
+
+    def close(self) -> None:
+        """Nothing: whoever lent it closes it."""
 
 
 def _tend(reference: weakref.ref[AuditLog], wake: threading.Event, interval: float) -> None:
@@ -394,11 +384,3 @@ def _minimal(entry: Entry) -> dict[str, object]:
     else:
         fields = Event(entry.name).fields()
     return {**fields, "redacted": ["*"], "truncated": True}
-
-
-def _in_child() -> None:
-    for log in list(_logs):
-        log.let_go_in_child()
-
-
-os.register_at_fork(after_in_child=_in_child)

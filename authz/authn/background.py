@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from authz.errors import KeyFileError
+from authz.forked import renew_in_child
 
 _log = logging.getLogger("authz.authn")
 _RETRY: Final = 10.0
@@ -96,10 +97,15 @@ class FileWatcher:
     def __init__(self, files: Sequence[WatchedFile[Any]], interval: float = 1.0) -> None:
         self._files = files
         self._interval = interval
-        self._end = threading.Event()
+        self.renew_locks()
+        renew_in_child(self)
         self._thread = threading.Thread(target=self._run, name="authz-files", daemon=True)
         self.told: Callable[[str], None] = nobody
         """Told the name of each file whose new content was taken."""
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. The thread is the parent's."""
+        self._end = threading.Event()
 
     def start(self) -> None:
         """See :class:`Background`."""

@@ -25,6 +25,7 @@ from authz.authn.forwarded import read_forwarded
 from authz.authn.memory import Memory
 from authz.credentials import BearerToken, ClientCertificate, Credential, Credentials, ForwardedCertificate
 from authz.errors import AuthenticationError
+from authz.forked import renew_in_child
 from authz.reason import Reason
 
 _log = logging.getLogger("authz.authn")
@@ -86,7 +87,8 @@ class Authentication:
         self._pairs: Memory[tuple[Principal, Principal], Principal] = Memory(_PAIRS_REMEMBERED)
         self._fingerprints: Memory[bytes, str] = Memory(_PAIRS_REMEMBERED)
         self._refusals: Counter[Reason] = Counter()
-        self._lock = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
 
     def start(self) -> None:
         """Begin what runs beside the calls, and wait for the first keys, but no longer than ``startup`` seconds.
@@ -99,6 +101,10 @@ class Authentication:
         for each in self._background:
             if not each.ready(max(0.0, end - time.monotonic())):
                 _log.error("going on without: %s", each)
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """End what runs beside the calls. Authentication goes on with the keys at hand."""

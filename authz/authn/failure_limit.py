@@ -20,6 +20,8 @@ from itertools import islice
 from typing import Final
 from urllib.parse import unquote
 
+from authz.forked import renew_in_child
+
 DEFAULT_FAILURES: Final = 20
 DEFAULT_PER: Final = 60.0
 DEFAULT_PEERS: Final = 10_000
@@ -51,7 +53,8 @@ class FailureLimit:
         self._rate = failures / per
         self._peers = peers
         self._clock = clock
-        self._lock = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
         self._levels: dict[str, tuple[float, float]] = {}  # group -> how full its bucket was, and when
         self._hand: Iterator[str] = iter(())
 
@@ -82,6 +85,10 @@ class FailureLimit:
                 return
             level = 0.0 if found is None else self._left(found, now)
             self._levels[group] = (min(level + 1.0, float(self._failures)), now)
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._lock = threading.Lock()
 
     def _left(self, found: tuple[float, float], now: float) -> float:
         level, at = found

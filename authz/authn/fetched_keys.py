@@ -17,6 +17,7 @@ from authz.authn.key_files import read_key_set
 from authz.authn.keys import KeySet
 from authz.authn.strict_json import read_json_object
 from authz.errors import KeyFileError
+from authz.forked import renew_in_child
 
 _log = logging.getLogger("authz.authn")
 _REDISCOVER: Final = 3600.0
@@ -93,7 +94,8 @@ class FetchedKeys:
         self._error = ""
         self._wanted = False
         self._closed = False
-        self._wake = threading.Condition()
+        self.renew_locks()
+        renew_in_child(self)
         self._first = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"authz-keys-{name}", daemon=True)
         self.told: Callable[[str], None] = nobody
@@ -113,6 +115,10 @@ class FetchedKeys:
         with self._wake:
             self._wanted = True
             self._wake.notify()
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._wake = threading.Condition()
 
     def __repr__(self) -> str:
         return f"the keys of {self.name}" + (f" ({self._error})" if self._error else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Generic, TypeVar
 
+from authz.forked import renew_in_child
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -19,7 +21,7 @@ class Memory(Generic[K, V]):
     reader more than it costs one of them to work an entry out again.
     """
 
-    __slots__ = ("_entries", "_limit", "_lock", "get", "stored")
+    __slots__ = ("__weakref__", "_entries", "_limit", "_lock", "get", "stored")
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
@@ -27,7 +29,8 @@ class Memory(Generic[K, V]):
         self._limit = limit
         self.stored = 0
         self._entries: dict[K, V] = {}
-        self._lock = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
         # The dictionary's own method: one call, and atomic.
         self.get = self._entries.get
 
@@ -46,7 +49,6 @@ class Memory(Generic[K, V]):
                 del self._entries[next(iter(self._entries))]
             self._entries[key] = value
 
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._entries.clear()
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._lock = threading.Lock()

@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from spiffe import TrustDomain, WorkloadApiClient
 
+from authz.forked import renew_in_child
+
 _log = logging.getLogger("authz.authn")
 
 
@@ -47,7 +49,8 @@ class WorkloadBundle:
         self._usable_until = 0.0
         self._certificates: Sequence[x509.Certificate] = ()
         self._known: frozenset[bytes] = frozenset()
-        self._end = threading.Event()
+        self.renew_locks()
+        renew_in_child(self)
         self._first = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"authz-bundle-{name}", daemon=True)
 
@@ -58,6 +61,10 @@ class WorkloadBundle:
 
     def __repr__(self) -> str:
         return f"the authorities of {self.name}"
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. The thread is the parent's."""
+        self._end = threading.Event()
 
     def start(self) -> None:
         """See :class:`authz.authn.background.Background`."""

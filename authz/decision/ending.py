@@ -16,6 +16,7 @@ from authz.claims.base import Claims
 from authz.decision.base import Verdict
 from authz.decision.compiled import CompiledAuthorizer
 from authz.decision.rules import NEITHER
+from authz.forked import renew_in_child
 from authz.policy.revision import Revision
 
 
@@ -34,7 +35,8 @@ class EndingAuthorizer(CompiledAuthorizer):
     def __init__(self, revision: Revision, clock: Callable[[], float] = time.time) -> None:
         super().__init__(revision)
         self._clock = clock
-        self._turning = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
         self._effects = self._index.effects
         self._ends = sorted((end, rule) for rule, end in self._index.ends.items())
         self._since, self._until = float("-inf"), self._ends[0][0] if self._ends else float("inf")
@@ -49,6 +51,10 @@ class EndingAuthorizer(CompiledAuthorizer):
         if not self._since <= now < self._until:
             self._turn(now)
         return super().authorize(claims, call)
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._turning = threading.Lock()
 
     def _turn(self, now: float) -> None:
         with self._turning:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Final, Generic, TypeVar
 
+from authz.forked import renew_in_child
+
 _AT_A_TIME: Final = 8
 
 K = TypeVar("K")
@@ -23,7 +25,7 @@ class Memory(Generic[K, V]):
         former: what is carried over from by :meth:`recall`, if it is not empty.
     """
 
-    __slots__ = ("_before", "_given_up", "_limit", "_lock", "former", "young")
+    __slots__ = ("__weakref__", "_before", "_given_up", "_limit", "_lock", "former", "young")
 
     def __init__(self, limit: int) -> None:
         self.young: dict[K, V] = {}
@@ -31,7 +33,8 @@ class Memory(Generic[K, V]):
         self._given_up: dict[K, V] = {}
         self._limit = limit
         self._before = 0
-        self._lock = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
 
     def __len__(self) -> int:
         return len(self.young) + len(self.former) + len(self._given_up)
@@ -62,6 +65,10 @@ class Memory(Generic[K, V]):
         else:
             with self._lock:
                 self._put(key, value)
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`."""
+        self._lock = threading.Lock()
 
     def _put(self, key: K, value: V) -> None:
         if len(self.young) >= self._limit:

@@ -11,6 +11,7 @@ leave behind in cycles (an error, its traceback, the frame) would stay for ever.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,18 @@ def collector_put_off() -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _depth -= 1
+            _depth = max(0, _depth - 1)
             if _depth == 0 and _was_enabled:
                 gc.enable()
+
+
+def _in_child() -> None:
+    """Who had put it off is not here to end that."""
+    global _lock, _depth
+    _lock = threading.Lock()
+    if _depth and _was_enabled:
+        gc.enable()
+    _depth = 0
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from authz.errors import PolicyError
+from authz.forked import renew_in_child
 from authz.policy.load import bundle_files, load_bundle
 from authz.policy.revision import Revision
 
@@ -97,8 +98,13 @@ class Watcher:
         self._seen: object = _ANY
         self._read: object = _ANY
         self._rejected = ""
-        self._stop = threading.Event()
+        self.renew_locks()
+        renew_in_child(self)
         self._thread: threading.Thread | None = None
+
+    def renew_locks(self) -> None:
+        """See :class:`authz.forked.HasLocks`. The thread is the parent's."""
+        self._stop = threading.Event()
 
     def start(self) -> None:
         """Begin to look. A watcher can be started once."""

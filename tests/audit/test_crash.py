@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from authz.audit.anchor import FileAnchor
+from authz.audit.mirrors import FileMirror
 from authz.audit.settings import Durability, LogSettings
 from authz.audit.verify import Kind, verify
 from authz.audit.writer import AuditLog
@@ -23,6 +25,8 @@ MOMENTS = 200
 KILLER = """
 import os, random, signal, sys, threading, time
 from pathlib import Path
+from authz.audit.anchor import FileAnchor
+from authz.audit.mirrors import FileMirror
 from authz.audit.settings import Durability, LogSettings
 from authz.audit.writer import AuditLog
 from tests.audit.logs import record
@@ -101,6 +105,8 @@ def test_on_a_really_full_filesystem_no_allow_is_without_its_record(tmp_path: Pa
     program = """
 import json, os, subprocess, sys, time
 from pathlib import Path
+from authz.audit.anchor import FileAnchor
+from authz.audit.mirrors import FileMirror
 from authz.audit.settings import LogSettings
 from authz.audit.verify import verify
 from authz.audit.writer import AuditLog
@@ -189,6 +195,8 @@ def test_processes_threads_and_a_loop_write_together(tmp_path: Path, durability:
 FORKS = """
 import os, signal, sys, threading, time
 from pathlib import Path
+from authz.audit.anchor import FileAnchor
+from authz.audit.mirrors import FileMirror
 from authz.audit.settings import LogSettings
 from authz.audit.writer import AuditLog
 from tests.audit.logs import record
@@ -233,6 +241,109 @@ def test_forks_in_the_middle_of_writing_have_chains_of_their_own(tmp_path: Path)
     assert any(finding.kind is Kind.RECOVERED for finding in report.findings)
     found = [json.loads(line) for line in b"".join(map(Path.read_bytes, segments(tmp_path / "log"))).splitlines()]
     assert sum(line["event"] == "decision" for line in found) >= 6 * 20
+
+
+def test_what_the_dead_left_open_is_closed_as_their_own_log_would_have_been(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from authz.audit.writer import AuditLog
+from tests.audit.logs import record
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+children = []
+for _ in range(2):
+    pid = os.fork()
+    if not pid:
+        log = AuditLog(Path({str(tmp_path / "log")!r}), shared=True)
+        log.write(record())
+        log.tend()
+        log.write(record())
+        os.kill(os.getppid(), signal.SIGUSR1)
+        signal.pause()
+    signal.sigwait([signal.SIGUSR1])
+    children.append(pid)
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    anchors, mirror = tmp_path / "anchors.jsonl", tmp_path / "mirror.jsonl"
+    settings = LogSettings(
+        durability=Durability.SYNCED, checkpoint_seconds=7.0, rotate_bytes=1 << 30,
+        anchors=(FileAnchor(anchors),), mirrors=(FileMirror(mirror, 1000),),
+    )  # fmt: skip
+    with AuditLog(tmp_path / "log", settings, shared=True) as log:
+        log.write(record())
+    report = verify([tmp_path / "log"], anchors=[anchors])
+    assert report.sound, report.damage
+    assert [(chain.closed, chain.anchored) for chain in report.chains] == [
+        (True, chain.sealed) for chain in report.chains
+    ]
+    assert len(report.chains) == 2
+    written = b"".join(map(Path.read_bytes, segments(tmp_path / "log"))).splitlines()
+    opened = [json.loads(line) for line in written if b'"event":"log.open"' in line]
+    assert sum((line["durability"], line["checkpoint_seconds"]) == ("synced", "7.0") for line in opened) == 2
+    mirrored = mirror.read_bytes()
+    assert mirrored.count(b'"event":"log.close"') == 2
+    assert mirrored.count(b'"event":"decision"') == 1
+
+
+def test_what_was_counted_before_a_fork_is_told_by_the_parent_alone(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from authz.audit.best_effort import QueuedLog
+from authz.audit.mirrors import FileMirror
+from authz.audit.selection import Detail, Selection, SelectionRule
+from authz.audit.settings import LogSettings
+from authz.audit.writer import AuditLog
+from tests.audit.logs import record
+selection = Selection([SelectionRule(("*",), Detail.COUNTED)])
+mirror = FileMirror(Path({str(tmp_path / "mirror.jsonl")!r}), 1000)
+mirror.dropped = 5
+settings = LogSettings(selection=selection, sync_seconds=60, mirrors=(mirror,))
+log = AuditLog(Path({str(tmp_path / "log")!r}), settings, shared=True)
+queue = QueuedLog(log, 100)
+for _ in range(7):
+    log.write(record())
+with queue._lock:
+    queue._dropped = 3
+    pid = os.fork()
+if not pid:
+    queue.write(record())
+    queue.write(record(allow=False))
+    queue.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+queue.write(record(allow=False))
+queue.close()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    report = verify([tmp_path / "log"])
+    assert report.sound, report.damage
+    assert sorted((chain.omitted, chain.lost) for chain in report.chains) == [(1, 0), (7, 3)]
+    notes = [line for line in (tmp_path / "mirror.jsonl").read_text().splitlines() if "mirror.dropped" in line]
+    assert [json.loads(note)["count"] for note in notes] == [5]
+
+
+def test_the_end_of_a_fork_leaves_the_parents_log_alone(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from authz.audit.writer import AuditLog
+from tests.audit.logs import record
+log = AuditLog(Path({str(tmp_path / "audit.jsonl")!r}))
+log.write(record())
+pid = os.fork()
+if not pid:
+    log.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+assert Path({str(tmp_path / ".audit.jsonl.reserve")!r}).exists()
+log.close()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    assert verify([tmp_path]).chains[0].closed
 
 
 def test_a_file_for_one_process_is_not_written_by_its_fork(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_file_that_cannot_be_locked_is_refused(path: Path, monkeypatch: pytest
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.raises(AuditError, match="cannot be used: no locks available"):
+    with pytest.raises(AuditError, match="cannot be opened: no locks available"):
         AuditLog(path)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from authz.audit import chain_file
 from authz.audit.appender import Appender
 from authz.audit.best_effort import QueuedLog
 from authz.audit.checkpoint import SigningKey
-from authz.audit.commit import GroupCommit
 from authz.audit.event import Event, EventName
 from authz.audit.masking import Masking
 from authz.audit.selection import Detail, Selection, SelectionRule
@@ -71,7 +75,8 @@ def test_a_torn_line_is_taken_away_kept_apart_and_told(path: Path) -> None:
         log.write(record())
     told = next(line for line in lines(path) if line["event"] == "log.recovered")
     assert (told["torn_bytes"], told["cause"]) == (21, "the last line is torn")
-    assert (path.parent / told["moved_to"]).read_bytes() == b'{"v":1,"writer":"torn'
+    aside = path.parent / told["moved_to"]
+    assert (aside.read_bytes(), aside.stat().st_mode & 0o777) == (b'{"v":1,"writer":"torn', 0o600)
     report = verify([path])
     assert report.sound
     assert kinds(report) == {Kind.RECOVERED, Kind.UNPROVEN}
@@ -173,6 +178,63 @@ def test_an_interrupt_in_the_middle_of_a_write_breaks_nothing(path: Path, monkey
     assert verify([path]).sound
 
 
+def test_an_interrupt_anywhere_in_the_telling_of_a_loss_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each line of the code that writes, in turn."""
+    before = sys.gettrace()
+    monkeypatch.setattr(AuditLog, "tend", lambda _: 1.0)
+    for moment in range(1000):
+        left = moment
+
+        def interrupt(frame: FrameType, what: str, _: object) -> Callable[..., object] | None:
+            nonlocal left
+            if frame.f_code.co_filename != chain_file.__file__:
+                return None
+            left -= what == "line"
+            if left < 0:
+                raise KeyboardInterrupt
+            return interrupt
+
+        path = tmp_path / f"{moment}" / "audit.jsonl"
+        path.parent.mkdir()
+        with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=0.001)) as log:
+            with monkeypatch.context() as patch:
+                patch.setattr(Appender, "append", staticmethod(no_space))
+                with pytest.raises(AuditError):
+                    log.write(record())
+            with contextlib.suppress(KeyboardInterrupt):
+                sys.settrace(interrupt)
+                log.write(record())
+            sys.settrace(before)
+            log.write(record())
+        report = verify([path])
+        assert report.sound, (moment, report.damage)
+        assert report.chains[0].lost == 1, moment
+        if left >= 0:
+            break
+    assert 20 < moment < 999
+
+
+def test_what_is_lost_after_an_interrupt_has_numbers_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        real(fd, data)
+        raise KeyboardInterrupt
+
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "append", staticmethod(interrupted))
+            with pytest.raises(KeyboardInterrupt):
+                log.write(record())
+        log.lose(2, "the queue was full")
+        log.write(record())
+    report = verify([path])
+    assert report.sound, report.damage
+    assert report.chains[0].lost == 2
+
+
 def test_break_glass_lets_through_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = LogSettings(reserve_bytes=0, unsafe_allow_unrecorded=True, sync_seconds=60)
     with AuditLog(path, settings) as log, monkeypatch.context() as patch:
@@ -219,24 +281,68 @@ def test_segments_are_rotated_and_the_chain_goes_on(path: Path, durability: Dura
     assert {f.kind for f in verify([path.parent]).findings} <= {Kind.MISSING, Kind.RECOVERED, Kind.UNPROVEN}
 
 
-def test_old_segments_are_retired_unless_they_are_held(path: Path) -> None:
-    hold = path.with_name("HOLD")
-    hold.touch()
-    with AuditLog(path, LogSettings(rotate_bytes=5_000, keep_seconds=3600, sync_seconds=0.01)) as log:
-        for _ in range(20):
+@pytest.mark.parametrize("left", [bytes(300), b"a line that is torn", b"something else\n"])
+def test_what_a_crash_left_after_a_rotation_does_not_end_the_chain(path: Path, left: bytes) -> None:
+    settings = LogSettings(sync_seconds=60, rotate_bytes=3000)
+    for _ in range(3):
+        with AuditLog(path, settings) as log:
+            for _ in range(4):
+                log.write(record())
+            log.tend()
+        path.write_bytes(left)
+    AuditLog(path, settings).close()
+    assert len(list(path.parent.glob("audit-*.jsonl"))) == 3
+    assert len({line["writer"] for line in lines(path)}) == 1
+    assert [path.parent.joinpath(line["moved_to"]).read_bytes() for line in lines(path) if "moved_to" in line] == [
+        left
+    ] * 3
+
+
+@pytest.mark.parametrize("obstacle", ["audit-000000000001.jsonl", ".audit.jsonl.next", "first line"])
+def test_a_rotation_that_fails_is_told_and_writes_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture, obstacle: str
+) -> None:
+    if obstacle == "first line":
+        path.write_bytes(b"something else\n")
+        with AuditLog(path.with_name("b.jsonl")) as log:
+            path.write_bytes(path.read_bytes() + log.path.read_bytes())
+    with AuditLog(path, LogSettings(sync_seconds=60, rotate_bytes=3000, reserve_bytes=0)) as log:
+        if obstacle != "first line":
+            (path.parent / obstacle).mkdir()
+        for _ in range(4):
             log.write(record())
-        while not (segments := sorted(path.parent.glob("audit-*.jsonl"))):
-            time.sleep(0.01)
-        hold = path.with_name("HOLD")
+        log.checkpoint()
+        size = path.stat().st_size
+        for _ in range(5):
+            log.tend()
+        assert path.stat().st_size == size
+        assert "cannot be rotated" in caplog.text or "cannot be looked after" in caplog.text
+        if obstacle != "first line":
+            (path.parent / obstacle).rmdir()
+            log.tend()
+            assert "log.rotated" in events(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("audit.jsonl", "HOLD"), ("audit", "HOLD"), ("audit", "audit/HOLD"), ("audit", "audit/{lane}/HOLD")],
+)
+def test_old_segments_are_retired_unless_they_are_held(tmp_path: Path, name: str, place: str) -> None:
+    root = tmp_path / name
+    settings = LogSettings(rotate_bytes=100, keep_seconds=3600, sync_seconds=60)
+    with AuditLog(root, settings, shared=name == "audit") as log:
+        hold = tmp_path / place.format(lane=log.path.parent.name)
         hold.touch()
-        os.utime(segments[0], (1, 1))
         log.tend()
-        assert segments[0].exists()
+        segment = log.path.with_name("audit-000000000001.jsonl")
+        os.utime(segment, (1, 1))
+        log.tend()
+        assert segment.exists()
         hold.unlink()
         log.tend()
-        assert not segments[0].exists()
-    assert verify([path.parent]).sound
-    assert "log.retired" in events(path)
+        assert not segment.exists()
+    assert verify([tmp_path]).sound
+    assert "log.retired" in events(log.path)
 
 
 def test_a_segment_that_was_changed_is_not_retired(path: Path) -> None:
@@ -253,20 +359,106 @@ def test_a_segment_that_was_changed_is_not_retired(path: Path) -> None:
         assert segments[0].exists()
 
 
-@pytest.mark.parametrize("hand", ["delete", "cut"])
-def test_a_file_that_another_hand_took_is_noticed_and_told(path: Path, hand: str) -> None:
-    with AuditLog(path, LogSettings(sync_seconds=0.01)) as log:
+def take(path: Path, hand: str) -> None:
+    """What another hand does to the log."""
+    if hand == "cut":
+        os.truncate(path, 100)
+        return
+    if hand == "delete the folder":
+        shutil.rmtree(path.parent)
+    elif hand == "move the folder":
+        path.parent.rename(path.parent.with_name("moved"))
+    else:
+        path.unlink()
+    if hand == "put another":
+        path.write_text("something else\n")
+    if hand == "put a pipe":
+        os.mkfifo(path)
+
+
+@pytest.mark.parametrize("hand", ["delete", "cut", "delete the folder", "move the folder", "put another"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_that_another_hand_took_is_noticed_and_told(tmp_path: Path, hand: str, shared: bool) -> None:
+    place = tmp_path / "logs" / ("audit" if shared else "audit.jsonl")
+    place.parent.mkdir()
+    with AuditLog(place, LogSettings(sync_seconds=0.01), shared=shared) as log:
+        path = log.path
         log.write(record())
-        if hand == "delete":
-            path.unlink()
-        else:
-            os.truncate(path, 100)
+        log.tend()
+        with log._lock:  # so that the log's own thread is not quicker
+            take(path, hand)
         log.tend()
         log.write(record())
+        with pytest.raises(AuditError, match="another process writes to it"):
+            AuditLog(path)
     assert "log.replaced" in events(path)
+    assert events(path)[-2:] == ["decision", "log.close"]
     report = verify([path])
     assert not report.sound
     assert Kind.REPLACED in kinds(report)
+    if hand == "put another":
+        told = next(line for line in lines(path) if line["event"] == "log.replaced")
+        assert (path.parent / told["moved_to"]).read_text() == "something else\n"
+
+
+def test_a_file_that_another_hand_took_last_is_told_at_the_close(path: Path) -> None:
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        log.write(record())
+        log.tend()
+        path.unlink()
+    assert events(path) == ["log.replaced", "log.close"]
+
+
+@pytest.mark.parametrize("hand", ["delete the folder", "put a pipe"])
+def test_a_log_that_can_have_no_file_takes_nothing_and_counts(tmp_path: Path, hand: str) -> None:
+    path = tmp_path / "logs" / "audit.jsonl"
+    path.parent.mkdir()
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        log.write(record())
+        with log._lock:  # so that the log's own thread is not quicker
+            take(path, hand)
+            obstacle = path
+            if hand == "delete the folder":
+                obstacle = path.parent
+                obstacle.write_text("in the way")
+        log.tend()
+        for _ in range(3):
+            with pytest.raises(AuditError, match="its file is gone"):
+                log.write(record())
+        with pytest.raises(AuditError, match="its file is gone"):
+            log.checkpoint()
+        obstacle.unlink()
+        log.tend()
+        log.write(record())
+    assert events(path) == ["audit.loss", "log.replaced", "decision", "log.close"]
+    report = verify([path])
+    assert report.chains[0].lost == 3
+    assert not {Kind.REPEATED, Kind.CHANGED} & kinds(report)
+
+
+def test_a_lock_that_another_hand_took_is_taken_again(path: Path) -> None:
+    with AuditLog(path, LogSettings(sync_seconds=60)) as log:
+        path.with_name(".audit.jsonl.lock").unlink()
+        log.tend()
+        with pytest.raises(AuditError, match="another process writes to it"):
+            AuditLog(path)
+        path.with_name(".audit.jsonl.lock").unlink()
+        with AuditLog(path):
+            log.tend()
+            with pytest.raises(AuditError, match="another process writes to it"):
+                log.write(record())
+
+
+def test_what_another_hand_did_is_told_when_there_is_space_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60)) as log:
+        path.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "append", staticmethod(no_space))
+            log.tend()
+            with pytest.raises(AuditError, match="no space"):
+                log.write(record())
+        log.tend()
+        assert events(path) == ["audit.loss", "log.replaced"]
 
 
 def test_the_closing_of_a_log_is_sealed_also_by_a_signal(path: Path) -> None:
@@ -385,6 +577,47 @@ def test_denials_are_always_recorded_and_omitted_allows_are_counted(path: Path) 
     assert brief[0]["sub"] == "user:corp:alice"
 
 
+COUNTED = Selection([SelectionRule(("*",), Detail.COUNTED)])
+
+
+def test_what_was_counted_is_told_by_the_next_checkpoint_that_can_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60, selection=COUNTED)) as log:
+        for _ in range(7):
+            log.write(record())
+        log.write(record(allow=False))
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "append", staticmethod(no_space))
+            with pytest.raises(AuditError, match="cannot be sealed"):
+                log.checkpoint()
+        log.checkpoint()
+        assert [line["omitted"] for line in lines(path) if line["event"] == "checkpoint"] == [0, 7]
+    assert verify([path]).chains[0].omitted == 7
+
+
+@pytest.mark.parametrize("detail", [Detail.COUNTED, Detail.SAMPLED])
+def test_an_allow_is_not_counted_where_nothing_can_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, detail: Detail
+) -> None:
+    selection = Selection([SelectionRule(("*",), detail, one_in=1000)])
+    monkeypatch.setattr(AuditLog, "tend", lambda _: 60.0)
+    log = AuditLog(path, LogSettings(reserve_bytes=0, sync_seconds=60, selection=selection))
+    log.write(record())
+    log.write(record())
+    with monkeypatch.context() as patch:
+        patch.setattr(Appender, "append", staticmethod(no_space))
+        for allow in (False, True, True):
+            with pytest.raises(AuditError, match="no space left"):
+                log.write(record(allow=allow))
+    log.write(record())
+    log.close()
+    with pytest.raises(AuditError, match="is closed"):
+        log.write(record())
+    chain = verify([path]).chains[0]
+    assert (chain.lost, chain.omitted) == (3, 3 if detail is Detail.COUNTED else 2)
+
+
 def test_subjects_can_be_hashed_and_fields_left_out(path: Path) -> None:
     masking = Masking(b"k" * 32, plain=["machine:*"], hide=["user_agent", "peer_ip"])
     with AuditLog(path, LogSettings(masking=masking)) as log:
@@ -436,43 +669,6 @@ def test_the_method_of_a_call_that_is_no_text_leaves_a_line(path: Path) -> None:
     with AuditLog(path) as log:
         log.write(record()._replace(call=Call(METHOD, (b"acme",))))  # type: ignore[arg-type]
     assert lines(path)[2]["redacted"] == ["*"]
-
-
-def test_a_sync_that_failed_fails_everybody_who_waited_for_it() -> None:
-    started, go = threading.Event(), threading.Event()
-    fail = True
-
-    def sync() -> int:
-        if fail:
-            started.set()
-            go.wait(10)
-            raise OSError(errno.EIO, "input/output error")
-        return 3
-
-    commit = GroupCommit(sync, lambda _: 2)
-    outcomes: dict[int, str] = {}
-
-    def wait(ticket: int) -> None:
-        try:
-            commit.wait(ticket)
-            outcomes[ticket] = "on the disk"
-        except AuditError:
-            outcomes[ticket] = "not"
-
-    first = threading.Thread(target=wait, args=(1,))
-    first.start()
-    started.wait(10)
-    second = threading.Thread(target=wait, args=(2,))
-    second.start()
-    go.set()
-    first.join()
-    second.join()
-    fail = False
-    wait(3)
-    assert outcomes == {1: "not", 2: "not", 3: "on the disk"}
-    with pytest.raises(AuditError):
-        asyncio.run(commit.wait_async(2))
-    commit.close()
 
 
 def test_a_checkpoint_can_be_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
