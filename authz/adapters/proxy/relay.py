@@ -10,12 +10,13 @@ from typing import Any, Final, NoReturn
 import grpc
 from grpc._cython import cygrpc
 
-from authz.adapters.admission import Admission, needs_message
+from authz.adapters.admission import Admission
 from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.messages import Messages, RequestType
 from authz.adapters.namespaces import Encoded, Unreadable
 from authz.adapters.ongoing import NeverEnded, OngoingOnLoop, Stay
 from authz.adapters.outgoing import Outgoing
+from authz.adapters.presenting import caller_first
 from authz.adapters.proxy.upstream import Channels
 from authz.adapters.recognized import Recognized
 from authz.decision.base import Decision
@@ -62,14 +63,10 @@ class Relay(grpc.GenericRpcHandler):
             found = self._handlers_of(method)
             if method in self._messages.methods:
                 self._handlers[method] = found
-        message_first, caller_first = found
-        return caller_first if message_first is None or self._caller_first(handler_call_details) else message_first
-
-    def _caller_first(self, details: grpc.HandlerCallDetails) -> bool:
-        """Whether a call is decided, as far as it can be, before its one request is waited for."""
-        if not needs_message(self._engine.policy.revision.catalogue.find(details.method)):
-            return True
-        return (details.invocation_metadata or ()) not in self._recognized
+        given, reading = found
+        if given is None or caller_first(self._engine, self._recognized, handler_call_details):
+            return reading
+        return given
 
     def _handlers_of(self, method: str) -> tuple[Any, Any]:
         """For one RPC: the handler that the server gives the one request to, if there is just one; one that reads."""
