@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from authz.adapters.admission import named_elsewhere, needs_message
 from authz.adapters.ext_authz.body import BodyError, messages
-from authz.adapters.ext_authz.routes import Routes
+from authz.adapters.ext_authz.routes import Routes, unread
 from authz.adapters.messages import Messages
 from authz.adapters.namespaces import Namespaces, read_namespaces
 from authz.call import ApiMethod, Call, Scope
@@ -90,16 +90,23 @@ class Reader:
         return Question(call, credentials, grpc, frozenset(name for name, _ in headers))
 
     def _of_http(self, catalogue: Catalogue, http: Any, headers: list[tuple[str, str]]) -> tuple[str, Namespaces]:
-        route = self._routes.find(http.method, http.path)
-        if route is None:
+        matched = self._routes.find(http.method, http.path)
+        if matched is None:
             # not a method at all, so it is denied; what the record says of it tells where to look
             return f"{http.method} {http.path.partition('?')[0]}", _NONE
+        route = matched.route
         api = catalogue.find(route.method)
         if api is None or api.scope is not Scope.NAMESPACE:
             return route.method, _NONE
+        why = unread(route, api)
+        if why is not None:
+            return route.method, ((), why)
+        elsewhere = named_elsewhere(api, headers)
         if route.header:
-            return route.method, _of_header(headers, route.header)
-        return route.method, ((route.namespace,), None)
+            return route.method, _union([_of_header(headers, route.header), elsewhere])
+        if route.names_namespace or needs_message(api):
+            return route.method, _union([((matched.namespace,), None), elsewhere])
+        return route.method, elsewhere
 
     def _of_grpc(self, api: ApiMethod | None, request: Any, headers: list[tuple[str, str]], content: str) -> Namespaces:
         if api is None or api.scope is not Scope.NAMESPACE:
