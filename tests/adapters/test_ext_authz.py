@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import re
 import shutil
 import time
@@ -62,10 +63,10 @@ class Asked:
         return str(records(self.folder)[-1]["reason"])
 
 
-def make(folder: Path, more: str = "", bundle: str = "default") -> Iterator[Asked]:
+def make(folder: Path, more: str = "", bundle: str = "default", authn: str = "") -> Iterator[Asked]:
     config, keys = configure(folder, bundle)
     write_descriptors(folder / "orders.binpb")
-    config.write_text(config.read_text() + SETTINGS + more)
+    config.write_text(config.read_text().replace("authn:\n", f"authn:\n{authn}", 1) + SETTINGS + more)
     settings = load_serve(config).ext_authz
     assert settings is not None
     with authz.load_config(config) as engine:
@@ -356,6 +357,46 @@ def test_a_route_that_a_new_catalogue_makes_unread_is_denied(tmp_path: Path) -> 
         asked.engine.adopt(Policy(revision, authorizer_for(revision)))
         assert not allowed(asked.check(request))
         assert asked.reason == "namespace_unreadable"
+
+
+PEERS = [
+    ("203.0.113.7", "ipv4:203.0.113.7:40412", "203.0.113.7"),
+    ("2001:db8::7", "ipv6:[2001:db8::7]:40412", "2001:db8::7"),
+]
+
+
+@pytest.mark.parametrize(("address", "peer", "ip"), PEERS)
+def test_the_peer_is_told_as_grpc_tells_it(body: Asked, address: str, peer: str, ip: str) -> None:
+    request = question()
+    told = request.attributes.source.address.socket_address
+    told.address, told.port_value = address, 40412
+    body.check(request)
+    record = records(body.folder)[-1]
+    assert (record["peer"], record["peer_ip"], record["peer_port"]) == (peer, ip, 40412)
+
+
+def test_a_peer_without_an_address(body: Asked) -> None:
+    request = question()
+    request.attributes.source.address.pipe.path = "/run/envoy.sock"
+    body.check(request)
+    body.check(question())
+    found = [(record["peer"], record["peer_ip"], record["peer_port"]) for record in records(body.folder)[-2:]]
+    assert found == [("unix:/run/envoy.sock", None, None), ("", None, None)]
+
+
+def test_failures_are_limited_by_the_address_that_envoy_tells(tmp_path: Path) -> None:
+    with contextlib.contextmanager(make)(tmp_path, "", authn="  failure_limit: {failures: 2}\n") as asked:
+
+        def code(address: str) -> int:
+            request = question(authorization="Bearer bad")
+            told = request.attributes.source.address.socket_address
+            told.address, told.port_value = address, next(ports)
+            return int(asked.check(request).status.code)
+
+        ports = itertools.count(40000)
+        assert [code("2001:db8::7") for _ in range(3)] == [16, 16, 8]
+        assert code("2001:db8::8") == 8, "of the same network"
+        assert code("2001:db8:0:1::7") == 16
 
 
 PATHS = [

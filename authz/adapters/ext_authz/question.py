@@ -75,13 +75,12 @@ class Reader:
             namespaces, unreadable = self._of_grpc(catalogue.find(method), request, headers, content)
         else:
             method, (namespaces, unreadable) = self._of_http(catalogue, http, headers)
-        peer = source.address.socket_address
         trace, span = read_traceparent([value for name, value in headers if name == "traceparent"])
         call = Call(
             method,
             namespaces,
             unreadable,
-            peer=f"{peer.address}:{peer.port_value}",
+            peer=_peer(source.address),
             user_agent=_one(headers, "user-agent"),
             trace_id=trace,
             span_id=span,
@@ -183,6 +182,20 @@ def _of_header(headers: list[tuple[str, str]], name: str) -> Namespaces:
     if len(values) > 1:
         return (), f"the header `{name}` is given {len(values)} times"
     return (values[0] if values and values[0] else None,), None
+
+
+def _peer(address: Any) -> str:
+    """The address of an Envoy's client, in gRPC's name for it; empty: Envoy tells none."""
+    if address.pipe.path:
+        return f"unix:{address.pipe.path}"
+    found = address.socket_address
+    if not found.address:
+        return ""
+    return (
+        f"ipv6:[{found.address}]:{found.port_value}"
+        if ":" in found.address
+        else f"ipv4:{found.address}:{found.port_value}"
+    )
 
 
 def _headers(http: Any) -> list[tuple[str, str]]:
