@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from authz.reason import Reason
+
 if TYPE_CHECKING:
     from authz.decision.base import Decision
-    from authz.reason import Reason
 
 
 class AuthzError(Exception):
@@ -87,6 +88,13 @@ class _ReasonedError(AuthzError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be recorded and answered with: what a plugin raises may have something else than a Reason."""
+        reason = getattr(self, "reason", None)
+        detail = getattr(self, "detail", None)
+        return isinstance(reason, Reason) and reason is not Reason.ALLOWED and isinstance(detail, str)
 
 
 class AuthenticationError(_ReasonedError):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from authz.adapters.namespaces import Namespaces, read_namespaces
+from authz.adapters.namespaces import NAMED_LIMIT, Namespaces, read_namespaces
 from authz.call import ApiMethod, Call, Scope
 from authz.credentials import ClientCertificate, Credentials, MalformedCredential, from_metadata
 from authz.decision.base import Decision
@@ -117,45 +117,26 @@ class Admission:
             message: the first request message; None if there is none, or if :attr:`needs_message` is false.
         """
         call = self._read(message)
-        decision = self._admit(call, self._engine.check(call, self._credentials, self._policy))
-        if decision:
-            UnderWay(decision, call, self._credentials, self._engine).enter()
-        return decision
+        return self._open(call, self._engine.check(call, self._credentials, self._policy))
 
     async def decide_async(self, message: object | None = None) -> Decision:
         """As :meth:`decide`, for an event loop: while the audit log waits for the disk, other calls go on."""
         call = self._read(message)
-        decision = self._admit(call, await self._engine.check_async(call, self._credentials, self._policy))
-        if decision:
-            UnderWay(decision, call, self._credentials, self._engine).enter()
-        return decision
+        return self._open(call, await self._engine.check_async(call, self._credentials, self._policy))
 
     def refuse_next(self, message: object) -> Decision | None:
         """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
-        self._begin_next()
-        if self.refused is None:
-            call = self._read(message)
-            if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
-                decision = self._admit(call, self._engine.check(call, self._credentials, self._policy))
-                self.refused = None if decision else decision
+        call = self._next(message)
+        if call is not None:
+            self._go_on(call, self._engine.check(call, self._credentials, self._policy))
         return self.refused
 
     async def refuse_next_async(self, message: object) -> Decision | None:
         """As :meth:`refuse_next`, for an event loop."""
-        self._begin_next()
-        if self.refused is None:
-            call = self._read(message)
-            if call.unreadable is not None or not self._admitted.issuperset(call.namespaces):
-                decision = self._admit(call, await self._engine.check_async(call, self._credentials, self._policy))
-                self.refused = None if decision else decision
+        call = self._next(message)
+        if call is not None:
+            self._go_on(call, await self._engine.check_async(call, self._credentials, self._policy))
         return self.refused
-
-    def _begin_next(self) -> None:
-        """Take note of a further message, and of the denial, if by now the whole call is refused."""
-        self._message += 1
-        # a call that was opened without a message may have waited long for its first
-        waited = self._message == 1 and not self.needs_message
-        self.refused = self.recheck() if waited else self.refuse_now()
 
     def refuse_now(self) -> Decision | None:
         """The denial, if the credential has ended or a new policy takes the call back; costs next to nothing if not."""
@@ -191,20 +172,49 @@ class Admission:
             named, unreadable = named + elsewhere, unreadable or twice
         return self._call(named, unreadable)
 
+    def _next(self, message: object) -> Call | None:
+        """What a further message asks that is not admitted yet; None: nothing, or the whole call is refused by now."""
+        self._message += 1
+        # a call that was opened without a message may have waited long for its first
+        waited = self._message == 1 and not self.needs_message
+        self.refused = self.recheck() if waited else self.refuse_now()
+        if self.refused is not None:
+            return None
+        call = self._read(message)
+        if call.unreadable is None:
+            if self._admitted.issuperset(call.namespaces):
+                return None
+            if len(self._admitted.union(call.namespaces)) > NAMED_LIMIT:
+                # what is admitted is kept for as long as the RPC lasts, and decided again and again
+                return self._call((), f"the call names more than {NAMED_LIMIT} namespaces in all")
+        return call
+
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
         return Call(
             self._method, namespaces, unreadable, self._peer, self._agent, self._trace, self._span, self._message
         )
 
-    def _admit(self, call: Call, decision: Decision) -> Decision:
-        """Take note of what ``decision`` admits."""
+    def _open(self, call: Call, decision: Decision) -> Decision:
+        """Take note of the decision on the opening."""
         if decision:
-            self._admitted = self._admitted.union(call.namespaces)
-            self._ends = math.inf
-            for each in (decision.principal, decision.claims):
-                if each is not None and each.expires_at is not None and each.expires_at < self._ends:
-                    self._ends = each.expires_at
+            self._admit(call, decision)
+            UnderWay(decision, call, self._credentials, self._engine).enter()
         return decision
+
+    def _go_on(self, call: Call, decision: Decision) -> None:
+        """Take note of the decision on a further message."""
+        if decision:
+            self._admit(call, decision)
+        else:
+            self.refused = decision
+
+    def _admit(self, call: Call, decision: Decision) -> None:
+        """Take note of what ``decision``, an allow, admits."""
+        self._admitted = self._admitted.union(call.namespaces)
+        self._ends = math.inf
+        for each in (decision.principal, decision.claims):
+            if each is not None and each.expires_at is not None and each.expires_at < self._ends:
+                self._ends = each.expires_at
 
 
 def named_elsewhere(api: ApiMethod, metadata: Iterable[tuple[str, str | bytes]]) -> Namespaces:

@@ -6,8 +6,9 @@ to text makes the request unreadable, which is denied: a path is never skipped. 
 resource name, ``name=projects/{namespace}/orders/*``: other text makes the request unreadable, too.
 
 An empty field names nothing. The *first* path of a method is where the request names its own namespace: where that is
-empty the call is for "no namespace" also, so that a namespace named elsewhere in the request does not stand in for it.
-Only an unset member of a oneof is passed over there. The other paths add the namespaces that they find. An opaque path
+empty the call is for "no namespace" also, so that a namespace named elsewhere in the request does not stand in for it;
+so it is where a repeated field or a map on that path has no element, which may well mean "all" to the server. Only an
+unset member of a oneof is passed over there. The other paths add the namespaces that they find. An opaque path
 that is filled adds "no namespace".
 
 Nothing here imports protobuf: where it is not loaded, no request can be one of its messages.
@@ -290,14 +291,16 @@ class _Node:
         node = self._nodes.get(step.name)
         if node is None:
             node = self._nodes[step.name] = _Node()
-            self._visits.append(_each(step.all, node) if step.all else _only(step, node, own))
+            self._visits.append(_each(step.all, node, own) if step.all else _only(step, node, own))
         node.add(rest, leaf, own=own)
 
 
-def _each(every: _All, node: _Node) -> _Visit:
+def _each(every: _All, node: _Node, own: bool) -> _Visit:
     def visit(message: Any, found: _Found) -> None:
         elements = every(message)
         found.spend(len(elements))
+        if own and not elements:
+            found.add(None)
         for element in elements:
             node.visit(element, found)
 
@@ -326,6 +329,8 @@ def _text(step: _Step, own: bool, name_in: Callable[[str], str]) -> _Visit:
     def visit(message: Any, found: _Found) -> None:
         values = every(message)
         found.spend(len(values))
+        if own and not values:
+            found.add(None)
         for value in values:
             if value or own:
                 found.add(name_in(value) if value else None)

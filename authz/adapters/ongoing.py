@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from authz.adapters.admission import Admission
@@ -14,7 +14,7 @@ from authz.decision.base import Decision
 
 _log = logging.getLogger("authz")
 _SLICE: Final = 256
-"""Calls that are looked at in one go on an event loop, which has other things to do."""
+"""Namespaces in which calls are decided again in one go on an event loop, which has other things to do."""
 
 End: TypeAlias = Callable[[Decision], object]
 """Ends a call with the answer to a denial. Must not raise."""
@@ -59,15 +59,14 @@ class Ongoing:
     def _snapshot(self) -> list[tuple[Admission, End]]:
         return list(self._calls.items())
 
-    def _look_at(self, calls: list[tuple[Admission, End]]) -> None:
-        for admission, end in calls:
-            try:
-                refused = admission.recheck()
-                # whoever takes it out of the dictionary is the one who ends it
-                if refused is not None and self._calls.pop(admission, None) is not None:
-                    end(refused)
-            except Exception:
-                _log.exception("a call under way could not be looked at again")
+    def _look_at(self, admission: Admission, end: End) -> None:
+        try:
+            refused = admission.recheck()
+            # whoever takes it out of the dictionary is the one who ends it
+            if refused is not None and self._calls.pop(admission, None) is not None:
+                end(refused)
+        except Exception:
+            _log.exception("a call under way could not be looked at again")
 
 
 class NeverEnded(Stay):
@@ -93,6 +92,10 @@ class OngoingInThread(Ongoing):
             self._start()
         return stay
 
+    def _look(self) -> None:
+        for admission, end in self._snapshot():
+            self._look_at(admission, end)
+
     def _start(self) -> None:
         with self._lock:
             if not self._started:
@@ -104,7 +107,7 @@ class OngoingInThread(Ongoing):
 def _keep_looking(target: weakref.ref[OngoingInThread]) -> None:
     pause = threading.Event()
     while (ongoing := target()) is not None:
-        ongoing._look_at(ongoing._snapshot())  # noqa: SLF001 - a method of the class, but for the reference it must not hold
+        ongoing._look()  # noqa: SLF001 - a method of the class, but for the reference it must not hold
         interval = ongoing.interval
         del ongoing
         pause.wait(interval)
@@ -129,10 +132,13 @@ class OngoingOnLoop(Ongoing):
         if self._armed:
             loop.call_later(self.interval, self._look, loop, None)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, left: list[tuple[Admission, End]] | None) -> None:
-        calls = self._snapshot() if left is None else left
-        self._look_at(calls[:_SLICE])
-        if len(calls) > _SLICE:
-            loop.call_soon(self._look, loop, calls[_SLICE:])
-        else:
-            self._arm(loop)
+    def _look(self, loop: asyncio.AbstractEventLoop, left: Iterator[tuple[Admission, End]] | None) -> None:
+        calls = iter(self._snapshot()) if left is None else left
+        decided = 0
+        for admission, end in calls:
+            self._look_at(admission, end)
+            decided += max(1, len(admission.admitted))
+            if decided >= _SLICE:
+                loop.call_soon(self._look, loop, calls)
+                return
+        self._arm(loop)

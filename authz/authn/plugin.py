@@ -21,7 +21,8 @@ class NamedAuthenticator:
     """Passes on what another authenticator proves, if that is what it may prove.
 
     What it returns must bear its own name and prefix, a subject that can name a caller, and a proof that has not ended;
-    else the caller is refused with AUTHENTICATOR_FAILED. So is whoever makes it raise anything but its typed error.
+    else the caller is refused with AUTHENTICATOR_FAILED. So is whoever makes it raise anything but its typed error,
+    with a Reason.
 
     Args:
         name: its name in the configuration: the ``issuer`` of its principals.
@@ -42,9 +43,9 @@ class NamedAuthenticator:
         """See :class:`authz.authn.base.Authenticator`."""
         try:
             principal = self._inner.authenticate(credential, now)
-        except AuthenticationError:
-            raise
         except Exception as exc:
+            if isinstance(exc, AuthenticationError) and exc.is_whole:
+                raise
             _log.exception("the authenticator %s failed", self.name)
             self._fail(f"raised {type(exc).__name__}")
         if principal is None:

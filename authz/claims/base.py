@@ -33,7 +33,8 @@ class Claims:
         principal: whose.
         system: roles that hold everywhere.
         namespaces: namespace -> roles that hold there and nowhere else. Names only, never patterns.
-        expires_at: when the roles end, in seconds since the epoch; None: with the principal.
+        expires_at: when the roles end, in seconds since the epoch, and the mapper is asked again; None: with the
+            principal.
         used: names of the claims or certificate fields that granted something, for the audit record.
         notes: what granted nothing although it was there, and why, for the person who looks for a missing role.
     """

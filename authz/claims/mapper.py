@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -44,7 +45,7 @@ class CheckedMapper:
     """A claim mapper of a user's own, under the ceiling of its issuer.
 
     Of the claims that it returns, names that are none and what is above the ceiling are left out, with a note; whatever
-    it raises but its typed error refuses the caller with MAPPER_FAILED.
+    it raises but its typed error, with a Reason, refuses the caller with MAPPER_FAILED.
 
     Args:
         name: the issuer's name, for messages.
@@ -75,9 +76,9 @@ class CheckedMapper:
                 expires_at=min(ends, default=None),
                 used=tuple(str(source) for source in found.used),
             )
-        except MappingError:
-            raise
         except Exception as exc:
+            if isinstance(exc, MappingError) and exc.is_whole:
+                raise
             _log.exception("the claim mapper of %s failed", self._name)
             detail = f"the claim mapper of {self._name} raised {type(exc).__name__}"
             raise MappingError(Reason.MAPPER_FAILED, detail) from None
@@ -86,7 +87,8 @@ class CheckedMapper:
 class MapperByIssuer:
     """Maps each principal with the mapper of its issuer; a principal of no known issuer has no roles.
 
-    The claims of a principal are remembered: the same object is returned for the same principal.
+    The claims of a principal are remembered: the same object is returned for the same principal, until they end. Then
+    its mapper is asked again.
 
     Args:
         mappers: by the name of the issuer or authority.
@@ -106,7 +108,10 @@ class MapperByIssuer:
         """See :class:`authz.claims.base.ClaimMapper`."""
         known = self._known.get(principal)
         if known is not None:
-            return known
+            ends = known.expires_at
+            # most end with the principal, which is not mapped after its end
+            if ends is None or ends is principal.expires_at or ends > time.time():
+                return known
         mapper = self._mappers.get(principal.issuer)
         claims = Claims(principal, expires_at=principal.expires_at) if mapper is None else mapper.map(principal)
         self._known.put(principal, claims)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from authz.adapters.admission import Admission
+from authz.adapters.namespaces import NAMED_LIMIT
 from authz.decision import authorizer_for
+from authz.decision.base import Decision
 from authz.engine import Policy
 from authz.policy.load import load_bundle
 from authz.testing.stage import Stage
@@ -15,6 +20,7 @@ from examples.orders import orders_pb2 as pb
 from tests.bundle import CATALOGUE, POLICY, write_bundle
 
 TRACK = "/example.orders.v1.Orders/TrackOrders"
+SHOP = CATALOGUE.replace("shop.Orders", "example.orders.v1.Orders").replace("Get", "TrackOrders")
 
 
 def context(metadata: Any) -> Any:
@@ -26,26 +32,54 @@ def order(namespace: str) -> Any:
     return pb.TrackOrdersRequest(namespace=namespace)
 
 
+def opened(admission: Admission, namespace: str) -> Decision:
+    """The decision on the opening, which becomes the current call elsewhere and not of the tests to come."""
+    return copy_context().run(admission.decide, order(namespace))
+
+
 def adopt(stage: Stage, folder: Path, catalogue: str) -> None:
     """Put a bundle with another catalogue in force."""
     revision = load_bundle(write_bundle(folder, POLICY, catalogue=catalogue))
     stage.engine.adopt(Policy(revision, authorizer_for(revision)))
 
 
-def test_a_method_that_a_new_catalogue_takes_out_of_every_namespace_is_decided_there(tmp_path: Path) -> None:
-    catalogue = CATALOGUE.replace("shop.Orders", "example.orders.v1.Orders").replace("Get", "TrackOrders")
-    stage = Stage(write_bundle(tmp_path / "old", catalogue=catalogue))
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(write_bundle(tmp_path / "bundle", catalogue=SHOP))
+
+
+def test_a_method_that_a_new_catalogue_takes_out_of_every_namespace_is_decided_there(
+    stage: Stage, tmp_path: Path
+) -> None:
     here, everywhere = (
         Admission(stage.engine, TRACK, context(stage.as_caller("rita", roles, system=system)))
         for roles, system in (({"acme": "reader"}, ()), ({}, "reader"))
     )
-    assert here.decide(order("acme"))
-    assert everywhere.decide(order("acme"))
-    adopt(
-        stage, tmp_path / "new", catalogue.replace("TrackOrders: read", "TrackOrders: {access: read, scope: cluster}")
-    )
+    assert opened(here, "acme")
+    assert opened(everywhere, "acme")
+    adopt(stage, tmp_path / "new", SHOP.replace("TrackOrders: read", "TrackOrders: {access: read, scope: cluster}"))
     refused = here.recheck()
     assert refused is not None
     assert refused.reason == "no_rule", "the role in one namespace does not count there"
     assert everywhere.recheck() is None
     assert everywhere.refuse_next(order("globex")) is None
+
+
+async def test_an_rpc_names_no_more_namespaces_than_a_message_may(stage: Stage) -> None:
+    admission, other = (Admission(stage.engine, TRACK, context(stage.as_caller("rita", system="reader"))) for _ in "ab")
+    assert opened(admission, "team-0")
+    assert await other.decide_async(order("team-0"))
+    for number in range(1, NAMED_LIMIT):
+        assert admission.refuse_next(order(f"team-{number}")) is None
+        assert await other.refuse_next_async(order(f"team-{number}")) is None
+    assert admission.refuse_next(order("team-7")) is None, "it is one of them"
+    assert await other.refuse_next_async(order("team-7")) is None
+    before = len(stage.decisions.records)
+    for refused in (admission.refuse_next(order("one-more")), await other.refuse_next_async(order("one-more"))):
+        assert refused is not None
+        assert refused.reason == "namespace_unreadable"
+    assert [record["unreadable"] for record in stage.decisions.records[before:]] == [
+        "the call names more than 1000 namespaces in all"
+    ] * 2
+    assert len(admission.admitted) == len(other.admitted) == NAMED_LIMIT
+    assert admission.refuse_next(order("team-7")) is admission.refused, "a call that was refused stays refused"

@@ -121,7 +121,34 @@ FOUND = {
         ("moves.target_namespace",),
         (A, None, B),
     ),
-    "its own is repeated and there is none": (Request(namespace=A), ("moves.target_namespace", "namespace"), (A,)),
+    "its own is repeated and there is none": (Request(namespace=A), ("moves.target_namespace", "namespace"), (None, A)),
+    "its own is repeated text and there is none": (
+        Request(moves=[Move(others=[A]), Move()]),
+        ("moves.others", "namespace"),
+        (A, None),
+    ),
+    "its own is on a repeated way and there is none": (
+        Request(namespace=A),
+        ("moves.others", "namespace"),
+        (None, A),
+    ),
+    "its own is the keys of a map and there is none": (Request(namespace=A), ("routes.key", "namespace"), (None, A)),
+    "its own is in the values of a map and there is none": (
+        Request(namespace=A),
+        ("routes.value.target_namespace", "namespace"),
+        (None, A),
+    ),
+    "its own is in a list of a list and one is empty": (
+        Request(order=Order(parts=[Order(parts=[Order(namespace=A)]), Order()])),
+        ("order.parts.parts.namespace", "namespace"),
+        (A, None),
+    ),
+    "a second that is repeated and there is none": (Request(namespace=A), ("namespace", "moves.others"), (A,)),
+    "a second that shares the way of its own": (
+        Request(moves=[Move(target_namespace=A)]),
+        ("moves.target_namespace", "moves.others", "moves.order.namespace"),
+        (A,),
+    ),
     "repeated text": (Request(moves=[Move(others=[A, "", B])]), ("namespace", "moves.others"), (None, A, B)),
     "its own is repeated text": (Request(moves=[Move(others=[A, ""])]), ("moves.others",), (A, None)),
     "repeated in repeated": (

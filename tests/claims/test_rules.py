@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from authz.authn.conditions import IsBoolean
 from authz.authn.pointer import Pointer
 from authz.claims.base import Claims
 from authz.claims.grants import Ceiling
-from authz.claims.mapper import MapperByIssuer, RuleMapper
+from authz.claims.mapper import CheckedMapper, MapperByIssuer, RuleMapper
 from authz.claims.permissions import PermissionsRule
 from authz.claims.rules import ConditionalRule, GrantOf, MatchRule, Rule, StaticRule, TableRule
 from authz.errors import MappingError
@@ -150,6 +151,37 @@ def test_claims_are_remembered_with_the_principal() -> None:
     assert mapper.map(second) is not mapper.map(first)
     assert mapper.map(first).system == {"reader"}
     assert mapper.map(first).expires_at == 9.0
+
+
+@pytest.mark.parametrize("expires_at", [None, 500.0])
+def test_when_claims_have_ended_their_mapper_is_asked_again(
+    expires_at: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+
+    class Directory:
+        """Roles that are good for a while, as somebody's directory may have them."""
+
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def map(self, principal: Principal) -> Claims:
+            self.asked += 1
+            return Claims(principal, frozenset({f"role-{self.asked}"}), expires_at=now[0] + 10)
+
+    directory = Directory()
+    mapper = MapperByIssuer({"corp": CheckedMapper("corp", directory)})
+    alice = Principal(PrincipalKind.TOKEN, "corp", "alice", expires_at=expires_at)
+    first = mapper.map(alice)
+    now[0] = 109.9
+    assert mapper.map(alice) is first
+    now[0] = 110.0
+    second = mapper.map(alice)
+    assert second.system == {"role-2"}
+    assert second.expires_at == 120.0
+    assert mapper.map(alice) is second
+    assert directory.asked == 2
 
 
 def test_a_principal_of_no_known_issuer_has_no_roles() -> None:

@@ -39,17 +39,27 @@ class Own:
     def prove(self, subject="svc", **more):
         settings = {"kind": PrincipalKind.TOKEN, "issuer": self.name, "subject": subject, "prefix": self.prefix}
         return Principal(**settings | more)
-    def refuse(self):
-        raise AuthenticationError(Reason.TOKEN_SIGNATURE_WRONG, "own")
+    def refuse(self, reason=Reason.TOKEN_SIGNATURE_WRONG, detail="own"):
+        raise AuthenticationError(reason, detail)
+    def refuse_bare(self):
+        class Bare(AuthenticationError):
+            def __init__(self): pass
+        raise Bare
 
 def make(options, name, prefix):
     return Own(name, prefix, options.text("secret"))
 """
 MAPPER = """
 from authz.claims.base import Claims
+from authz.errors import MappingError
+from authz.reason import Reason
+
+def refuse(reason, detail="x"):
+    raise MappingError(reason, detail)
+
 class Mapper:
     def map(self, principal):
-        return eval(principal.attributes["gives"], {"Claims": Claims, "p": principal})
+        return eval(principal.attributes["gives"], globals() | {"p": principal})
 def make(options):
     return Mapper()
 """
@@ -98,6 +108,11 @@ def test_it_proves_what_is_its_own_and_leaves_the_rest(folder: Path) -> None:
     ("gives", "reason"),
     [
         ("own.refuse()", Reason.TOKEN_SIGNATURE_WRONG),
+        ("own.refuse('token_expired')", Reason.AUTHENTICATOR_FAILED),
+        ("own.refuse(None)", Reason.AUTHENTICATOR_FAILED),
+        ("own.refuse(Reason.ALLOWED)", Reason.AUTHENTICATOR_FAILED),
+        ("own.refuse(detail=7)", Reason.AUTHENTICATOR_FAILED),
+        ("own.refuse_bare()", Reason.AUTHENTICATOR_FAILED),
         ("1 / 0", Reason.AUTHENTICATOR_FAILED),
         ("True", Reason.AUTHENTICATOR_FAILED),
         ("'alice'", Reason.AUTHENTICATOR_FAILED),
@@ -139,8 +154,8 @@ def test_a_mapper_stays_below_the_ceiling(folder: Path) -> None:
 
 def test_a_mapper_may_refuse_the_caller(folder: Path) -> None:
     with pytest.raises(MappingError) as caught:
-        mapped(folder, "(_ for _ in ()).throw(__import__('authz').errors.MappingError('claims_malformed', 'x'))")
-    assert caught.value.reason == "claims_malformed"
+        mapped(folder, "refuse(Reason.CLAIMS_MALFORMED)")
+    assert caught.value.reason is Reason.CLAIMS_MALFORMED
 
 
 def test_a_mapper_may_end_the_roles_earlier(folder: Path) -> None:
@@ -149,7 +164,17 @@ def test_a_mapper_may_end_the_roles_earlier(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "gives",
-    ["None", "1 / 0", "Claims(None)", "Claims(p, {1})", "Claims(p, namespaces={1: {'a'}})", "Claims(p, 'admin', 3)"],
+    [
+        "refuse('claims_malformed')",
+        "refuse(Reason.ALLOWED)",
+        "refuse(Reason.CLAIMS_MALFORMED, 7)",
+        "None",
+        "1 / 0",
+        "Claims(None)",
+        "Claims(p, {1})",
+        "Claims(p, namespaces={1: {'a'}})",
+        "Claims(p, 'admin', 3)",
+    ],
 )
 def test_a_mapper_that_fails_refuses_the_caller(folder: Path, gives: str) -> None:
     with pytest.raises(MappingError) as caught:
