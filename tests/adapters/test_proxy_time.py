@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from authz.adapters.admission import Admission
 from authz.decision import authorizer_for
 from authz.engine import Policy
 from authz.policy.load import load_bundle
@@ -169,3 +171,24 @@ def test_the_end_of_a_stream_is_not_passed_on_for_a_caller_who_lost_the_right(tm
         lose(front, "expiry")
         said.say(None)
         assert said.code() == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_a_message_that_is_waited_for_is_decided_by_the_policy_in_force_when_it_comes(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = threading.Event()
+    refuse_unproven = Admission.refuse_unproven
+
+    def noted(admission: Admission) -> Any:
+        proven.set()
+        return refuse_unproven(admission)
+
+    monkeypatch.setattr(Admission, "refuse_unproven", noted)
+    with running(tmp_path, BY_MESSAGE, "next_message") as front:
+        said = Said(front, method)
+        assert proven.wait(10)
+        lose(front, "policy")
+        said.say(order("acme"), None)
+        assert said.code() == "PERMISSION_DENIED"
+        assert (front.heard.metadata, front.heard.messages) == ([], [])
