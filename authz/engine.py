@@ -144,7 +144,7 @@ class Engine:
 
     @property
     def policy(self) -> Policy:
-        """The policy in force. An adapter takes it once for a call, reads the call by it and passes it on."""
+        """The policy in force. An adapter takes it once to decide a call, reads the call by it and passes it on."""
         return self._policy
 
     def adopt(self, policy: Policy) -> None:

@@ -47,8 +47,8 @@ def needs_message(api: ApiMethod | None) -> bool:
 class Admission:
     """Decides one RPC, from its opening to its last message.
 
-    The policy is the one in force when the RPC began; when another comes into force, what was admitted under the old
-    one is decided again under the new one.
+    The policy is the one in force when the RPC is decided; when another comes into force, what was admitted under the
+    old one is decided again under the new one.
 
     Args:
         engine: who decides.
@@ -79,7 +79,7 @@ class Admission:
         self._policy: Policy = engine.policy
         self._api = self._policy.revision.catalogue.find(method)
         metadata: Metadata = tuple(context.invocation_metadata() or ())
-        self._metadata = metadata if self._api is not None and self._api.metadata else ()
+        self._metadata = metadata
         self._credentials = read_credentials(engine, metadata, context)
         self._peer = context.peer()
         self._agent = ""
@@ -116,12 +116,12 @@ class Admission:
         Args:
             message: the first request message; None if there is none, or if :attr:`needs_message` is false.
         """
-        call = self._read(message)
+        call = self._opening(message)
         return self._open(call, self._engine.check(call, self._credentials, self._policy))
 
     async def decide_async(self, message: object | None = None) -> Decision:
         """As :meth:`decide`, for an event loop: while the audit log waits for the disk, other calls go on."""
-        call = self._read(message)
+        call = self._opening(message)
         return self._open(call, await self._engine.check_async(call, self._credentials, self._policy))
 
     def refuse_next(self, message: object) -> Decision | None:
@@ -150,13 +150,24 @@ class Admission:
 
     def _again(self, policy: Policy) -> Decision | None:
         api = policy.revision.catalogue.find(self._method)
-        # a new catalogue may know the method as one that touches no namespace
-        namespaces = () if api is not None and api.scope is Scope.CLUSTER else tuple(self._admitted)
-        refused = self._engine.refuse(self._call(namespaces, None), self._credentials, policy)
+        admitted, unreadable = self._admitted, None
+        if api is not None and api is not self._api:
+            # a new catalogue may say that the call touches further namespaces, or none at all
+            elsewhere, unreadable = named_elsewhere(api, self._metadata)
+            admitted = admitted.union(elsewhere)
+        namespaces = () if api is not None and api.scope is Scope.CLUSTER else tuple(admitted)
+        refused = self._engine.refuse(self._call(namespaces, unreadable), self._credentials, policy)
         if refused is None:
-            self._policy = policy
-            self._api = api
+            self._policy, self._api, self._admitted = policy, api, admitted
         return refused
+
+    def _opening(self, message: object | None) -> Call:
+        """What the opening asks, by the policy that is in force now: its message may have been waited for."""
+        policy = self._engine.policy
+        if policy is not self._policy:
+            self._policy = policy
+            self._api = policy.revision.catalogue.find(self._method)
+        return self._read(message)
 
     def _read(self, message: object | None) -> Call:
         """The call, with every namespace that is named: by the message, by the metadata, by the method itself."""

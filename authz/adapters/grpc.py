@@ -104,7 +104,7 @@ class Guards:
 
     def _admit_caller_first(self, method: str, requests: Iterator[Any], context: Any) -> tuple[Admission, Any]:
         admission, request = self._open(method, requests, context)
-        if not admission.needs_message:
+        if request is None:
             request = next(requests, None)
             refused = admission.refuse_next(request)
             if refused is not None:

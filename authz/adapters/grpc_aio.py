@@ -98,7 +98,7 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
 
     async def _admit_caller_first(self, method: str, _requests: Any, context: Any) -> tuple[Admission, Any, Any]:
         admission, request = await self._open(method, context)
-        if not admission.needs_message:
+        if request is None:
             request = await context.read()
             refused = await admission.refuse_next_async(request)
             if refused is not None:

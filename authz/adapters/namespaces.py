@@ -46,6 +46,25 @@ class Unreadable:
     why: str
 
 
+class Encoded:
+    """What stands in for a request that has yet to be parsed: that is done only where a method asks for its namespaces.
+
+    Args:
+        parse: makes a message, or Unreadable, of ``data``.
+        data: the bytes of the request.
+    """
+
+    __slots__ = ("_data", "_parse")
+
+    def __init__(self, parse: Callable[[bytes], object], data: bytes) -> None:
+        self._parse = parse
+        self._data = data
+
+    def parsed(self) -> object:
+        """The message, or Unreadable."""
+        return self._parse(self._data)
+
+
 def read_namespaces(method: ApiMethod, message: object) -> Namespaces:
     """Every namespace that a request names, as :class:`authz.call.Call` wants them.
 
@@ -83,7 +102,7 @@ def _find(kind: type, method: ApiMethod) -> _Reader:
         _readers.clear()
         _last.clear()
     key = (kind, method.namespaces, method.opaque)
-    reader = _readers.get(key)
+    reader = _of_encoded(method) if kind is Encoded else _readers.get(key)
     if reader is None:
         try:
             reader = _compile(kind, method)
@@ -92,6 +111,10 @@ def _find(kind: type, method: ApiMethod) -> _Reader:
         _readers[key] = reader
     _last[kind] = (method, reader)
     return reader
+
+
+def _of_encoded(method: ApiMethod) -> _Reader:
+    return lambda message: read_namespaces(method, message.parsed())
 
 
 def _refuser(why: str) -> _Reader:

@@ -39,14 +39,18 @@ class Presenting:
     def present(self, handler: Handler, details: Any) -> Handler:
         """What the server gets in place of ``handler``, for the one call with ``details``."""
         method = details.method
-        caller_first = not handler.request_streaming and (
-            not needs_message(self._engine.policy.revision.catalogue.find(method))
-            or (details.invocation_metadata or ()) not in self.recognized
-        )
-        key = (method, caller_first)
+        first = not handler.request_streaming and caller_first(self._engine, self.recognized, details)
+        key = (method, first)
         made = self._guards.get(key)
         if made is None or made[0] is not handler:
             if len(self._guards) >= _LIMIT:  # a generic handler may answer to any number of names
                 self._guards.clear()
-            made = self._guards[key] = (handler, self._guard(handler, method, caller_first))
+            made = self._guards[key] = (handler, self._guard(handler, method, first))
         return made[1]
+
+
+def caller_first(engine: Engine, recognized: Recognized, details: Any) -> bool:
+    """Whether the one call with ``details`` is decided, as far as it can be, before its one message is waited for."""
+    if not needs_message(engine.policy.revision.catalogue.find(details.method)):
+        return True
+    return (details.invocation_metadata or ()) not in recognized

@@ -14,7 +14,7 @@ from typing import Final
 
 from authz import document
 from authz.document import Section
-from authz.errors import ConfigError
+from authz.errors import ConfigError, Place
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9_.-]{1,253}):([0-9]{1,5})")
 _HEADER = re.compile(r"[a-z0-9_.-]{1,64}")
@@ -24,6 +24,8 @@ _WORKERS_LIMIT: Final = 128
 _FILE_LIMIT: Final = _MIB
 SIGNATURES: Final = ("EdDSA", "ES256")
 COMPRESSIONS: Final = ("none", "gzip", "deflate")
+NAMESPACE_VARIABLE: Final = "{namespace}"
+_ROUTES: Final = Place("serve.ext_authz.routes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +163,22 @@ class Route:
         path: e.g. ``/v1/{namespace}/orders/{id}``: the variable ``namespace`` is the namespace.
         method: gRPC full method.
         header: the header that names the namespace, where the path does not.
+        names_no_other_namespace: whether such a request names no namespace elsewhere, whatever the catalogue says of
+            its method's messages.
+        place: where it is written.
     """
 
     verb: str
     path: str
     method: str
     header: str = ""
+    names_no_other_namespace: bool = False
+    place: Place = _ROUTES
+
+    @property
+    def names_namespace(self) -> bool:
+        """Whether the path or a header names the namespace."""
+        return bool(self.header) or NAMESPACE_VARIABLE in self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +288,14 @@ def _route(section: Section) -> Route:
         remedy = "write segments and whole-segment variables, e.g. /v1/{namespace}/orders/{id}"
         raise section.refuse("path", f"`{path}` is not a path", remedy)
     header = _header(section, "namespace_header") if "namespace_header" in section else ""
-    if header and "{namespace}" in path:
+    if header and NAMESPACE_VARIABLE in path:
         raise section.refuse("namespace_header", "the path names the namespace already", "keep one of them")
-    route = Route(verb, path, section.text("method"), header)
-    section.close()
+    if path.count(NAMESPACE_VARIABLE) > 1:
+        remedy = "keep one of them: of a request that names several, gRPC alone shows them all"
+        raise section.refuse("path", f"`{path}` names the namespace more than once", remedy)
+    alone = section.boolean("names_no_other_namespace", False)
+    route = Route(verb, path, section.text("method"), header, alone, section.place)
+    section.close(["namespace_header"])
     return route
 
 

@@ -269,11 +269,12 @@ serve:
 
 
 @contextmanager
-def proxy(folder: Path, port: int, heard: Heard, settings: str = SETTINGS) -> Iterator[Front]:
-    """A proxy with the example's configuration and ``settings``, in front of ``port``."""
+def proxy(folder: Path, port: int, heard: Heard, settings: str = SETTINGS, authn: str = "") -> Iterator[Front]:
+    """A proxy with the example's configuration, ``settings`` and more of ``authn``, in front of ``port``."""
     config, keys = configure(folder)
     write_descriptors(folder / "orders.binpb")
-    config.write_text(config.read_text() + settings.format(port=port))
+    text = config.read_text().replace("authn:\n", f"authn:\n{authn}", 1)
+    config.write_text(text + settings.format(port=port))
     found = load_serve(config).proxy
     assert found is not None
     with authz.load_config(config) as engine:
@@ -283,9 +284,9 @@ def proxy(folder: Path, port: int, heard: Heard, settings: str = SETTINGS) -> It
 
 
 @contextmanager
-def echo_behind_proxy(folder: Path, settings: str = SETTINGS) -> Iterator[Front]:
+def echo_behind_proxy(folder: Path, settings: str = SETTINGS, authn: str = "") -> Iterator[Front]:
     """The echo server with a proxy in front."""
     heard = Heard()
     with ExitStack() as stack:
         port = stack.enter_context(server_behind(Echo(heard)))
-        yield stack.enter_context(proxy(folder, port, heard, settings))
+        yield stack.enter_context(proxy(folder, port, heard, settings, authn))

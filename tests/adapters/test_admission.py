@@ -83,3 +83,30 @@ async def test_an_rpc_names_no_more_namespaces_than_a_message_may(stage: Stage) 
     ] * 2
     assert len(admission.admitted) == len(other.admitted) == NAMED_LIMIT
     assert admission.refuse_next(order("team-7")) is admission.refused, "a call that was refused stays refused"
+
+
+@pytest.mark.parametrize("entry", ["{access: read, constant: globex}", "{access: read, metadata: x-team}"])
+def test_what_a_new_catalogue_adds_to_a_call_under_way_is_decided_too(stage: Stage, tmp_path: Path, entry: str) -> None:
+    here, everywhere = (
+        Admission(stage.engine, TRACK, context([*stage.as_caller("rita", roles, system=system), ("x-team", "globex")]))
+        for roles, system in (({"acme": "reader"}, ()), ({}, "reader"))
+    )
+    assert opened(here, "acme")
+    assert opened(everywhere, "acme")
+    adopt(stage, tmp_path / "new", SHOP.replace("TrackOrders: read", f"TrackOrders: {entry}"))
+    refused = here.refuse_now()
+    assert refused is not None
+    assert set(stage.decisions.records[-1]["namespaces"]) == {"acme", "globex"}
+    assert everywhere.refuse_now() is None
+    assert everywhere.admitted == {"acme", "globex"}
+
+
+async def test_an_rpc_is_opened_by_the_policy_in_force_when_its_message_comes(stage: Stage, tmp_path: Path) -> None:
+    caller = stage.as_caller("rita", {"acme": "reader", "globex": "reader"})
+    given = context([*caller, ("x-team", "globex")])
+    waiting, other = (Admission(stage.engine, TRACK, given) for _ in "ab")
+    adopt(stage, tmp_path / "new", SHOP.replace("TrackOrders: read", "TrackOrders: {access: read, metadata: x-team}"))
+    assert opened(waiting, "acme")
+    assert await other.decide_async(order("acme"))
+    assert waiting.admitted == other.admitted == {"globex"}
+    assert stage.decisions.records[-1]["policy_version"] == stage.engine.policy.revision.id

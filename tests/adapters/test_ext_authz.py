@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
+import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,10 +27,13 @@ from authz.adapters.ext_authz.question import EXTRACTED
 from authz.adapters.ext_authz.routes import Routes
 from authz.adapters.ext_authz.server import Authorization
 from authz.config.serve import Route, load_serve
+from authz.decision import authorizer_for
+from authz.engine import Policy
 from authz.errors import ConfigError
+from authz.policy.load import load_bundle
 from examples.orders.keys import Keys
 from tests.adapters.behind import DISK, SERVICE, Message, wait_for_the_disk, write_descriptors
-from tests.adapters.orders import configure, records
+from tests.adapters.orders import POLICIES, configure, records
 
 SETTINGS = """
 serve:
@@ -57,10 +63,10 @@ class Asked:
         return str(records(self.folder)[-1]["reason"])
 
 
-def make(folder: Path, more: str = "", bundle: str = "default") -> Iterator[Asked]:
+def make(folder: Path, more: str = "", bundle: str = "default", authn: str = "") -> Iterator[Asked]:
     config, keys = configure(folder, bundle)
     write_descriptors(folder / "orders.binpb")
-    config.write_text(config.read_text() + SETTINGS + more)
+    config.write_text(config.read_text().replace("authn:\n", f"authn:\n{authn}", 1) + SETTINGS + more)
     settings = load_serve(config).ext_authz
     assert settings is not None
     with authz.load_config(config) as engine:
@@ -262,8 +268,135 @@ def test_extracted_fields(extracted: Asked, fields: dict[str, Any] | None, found
 
 def test_a_route_to_a_method_that_the_catalogue_has_not_is_refused(tmp_path: Path) -> None:
     routes = '    routes: [{verb: GET, path: "/v1/{namespace}", method: /example.orders.v1.Orders/GetOdrer}]\n'
-    with pytest.raises(ConfigError, match="GetOdrer"):
+    with pytest.raises(ConfigError, match=r"authz.yaml:\d+:14: .*GetOdrer"):
         next(make(tmp_path, routes))
+
+
+def bundle(folder: Path, **methods: str) -> str:
+    """The default bundle with other entries in its catalogue: its path."""
+    shutil.copytree(POLICIES / "default", folder, ignore=shutil.ignore_patterns("tests.yaml"))
+    text = (folder / "catalogue.yaml").read_text()
+    for method, entry in methods.items():
+        text = re.sub(rf"{method}: \w+", f"{method}: {entry}", text)
+    (folder / "catalogue.yaml").write_text(text)
+    return str(folder)
+
+
+def plain(verb: str, path: str, **headers: str) -> Any:
+    """A question about a plain HTTP request."""
+    request = question(raw=True, content="application/json", **headers)
+    request.attributes.request.http.method, request.attributes.request.http.path = verb, path
+    return request
+
+
+ADDED = [
+    ("an entry of the metadata", ["acme:read", "billing:read"], "/v1/acme/orders/7", {"x_team": "billing"},
+     ["acme", "billing"], True),
+    ("which is somebody else's", ["acme:read"], "/v1/acme/orders/7", {"x_team": "billing"}, ["acme", "billing"], False),
+    ("which is not there", ["acme:read"], "/v1/acme/orders/7", {}, ["acme", None], False),
+    ("a constant", ["acme:read", "shared:read"], "/v1/acme/list", {}, ["acme", "shared"], True),
+    ("which is somebody else's", ["acme:read"], "/v1/acme/list", {}, ["acme", "shared"], False),
+    ("a constant beside a header", ["acme:read"], "/v1/list", {"x_namespace": "acme"}, ["acme", "shared"], False),
+    ("a constant alone", ["shared:read"], "/v1/rates", {}, ["shared"], True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "roles", "path", "headers", "namespaces", "found"), ADDED)
+def test_a_route_adds_to_what_the_catalogue_says(
+    tmp_path: Path, name: str, roles: list[str], path: str, headers: dict[str, str], namespaces: list[Any], found: bool
+) -> None:
+    entries = {
+        "GetOrder": "{access: read, namespaces: [namespace], metadata: x-team}",
+        "ListOrders": "{access: read, namespaces: [namespace], constant: shared}",
+        "TrackOrders": "{access: read, constant: shared}",
+    }
+    routes = f"""    routes:
+    - {{verb: GET, path: "/v1/{{namespace}}/orders/{{id}}", method: /{SERVICE}/GetOrder}}
+    - {{verb: GET, path: "/v1/{{namespace}}/list", method: /{SERVICE}/ListOrders}}
+    - {{verb: GET, path: /v1/list, method: /{SERVICE}/ListOrders, namespace_header: x-namespace}}
+    - {{verb: GET, path: /v1/rates, method: /{SERVICE}/TrackOrders}}
+"""
+    with contextlib.contextmanager(make)(tmp_path, routes, bundle(tmp_path / "bundle", **entries)) as asked:
+        assert allowed(asked.check(plain("GET", path, authorization=asked.token(*roles), **headers))) is found
+        assert records(tmp_path)[-1]["namespaces"] == namespaces
+
+
+UNREAD = [
+    ("{access: write, namespaces: [namespace, target.namespace]}", "/v1/{namespace}/orders", "`target.namespace`"),
+    ("{access: write, namespaces: [namespace], opaque: [token]}", "/v1/{namespace}/orders", "`token`"),
+    ("{access: write, opaque: [token], metadata: x-team}", "/v1/orders", "`token`"),
+    ("write", "/v1/orders", "`namespace`"),
+]
+
+
+@pytest.mark.parametrize(("entry", "path", "left"), UNREAD)
+def test_a_route_has_to_say_that_nothing_else_names_a_namespace(
+    tmp_path: Path, entry: str, path: str, left: str
+) -> None:
+    found = bundle(tmp_path / "bundle", CreateOrder=entry)
+    route = f'verb: POST, path: "{path}", method: /{SERVICE}/CreateOrder'
+    with pytest.raises(ConfigError) as caught:
+        next(make(tmp_path, f"    routes: [{{{route}}}]\n", found))
+    assert str(caught.value).startswith(f"{tmp_path / 'authz.yaml'}:")
+    assert f"leaves out {left}" in str(caught.value)
+    assert "`names_no_other_namespace: true`" in str(caught.value)
+    shutil.rmtree(tmp_path / "keys")
+    routes = f"    routes: [{{{route}, names_no_other_namespace: true}}]\n"
+    with contextlib.contextmanager(make)(tmp_path, routes, found) as asked:
+        request = plain("POST", path.replace("{namespace}", "acme"), authorization=asked.token("acme:write"))
+        assert allowed(asked.check(request)) is ("{namespace}" in path)
+
+
+def test_a_route_that_a_new_catalogue_makes_unread_is_denied(tmp_path: Path) -> None:
+    routes = f'    routes: [{{verb: POST, path: "/v1/{{namespace}}/orders", method: /{SERVICE}/CreateOrder}}]\n'
+    with contextlib.contextmanager(make)(tmp_path, routes) as asked:
+        request = plain("POST", "/v1/acme/orders", authorization=asked.token("system:admin"))
+        assert allowed(asked.check(request))
+        entry = "{access: write, namespaces: [namespace, target.namespace]}"
+        revision = load_bundle(Path(bundle(tmp_path / "bundle", CreateOrder=entry)))
+        asked.engine.adopt(Policy(revision, authorizer_for(revision)))
+        assert not allowed(asked.check(request))
+        assert asked.reason == "namespace_unreadable"
+
+
+PEERS = [
+    ("203.0.113.7", "ipv4:203.0.113.7:40412", "203.0.113.7"),
+    ("2001:db8::7", "ipv6:[2001:db8::7]:40412", "2001:db8::7"),
+]
+
+
+@pytest.mark.parametrize(("address", "peer", "ip"), PEERS)
+def test_the_peer_is_told_as_grpc_tells_it(body: Asked, address: str, peer: str, ip: str) -> None:
+    request = question()
+    told = request.attributes.source.address.socket_address
+    told.address, told.port_value = address, 40412
+    body.check(request)
+    record = records(body.folder)[-1]
+    assert (record["peer"], record["peer_ip"], record["peer_port"]) == (peer, ip, 40412)
+
+
+def test_a_peer_without_an_address(body: Asked) -> None:
+    request = question()
+    request.attributes.source.address.pipe.path = "/run/envoy.sock"
+    body.check(request)
+    body.check(question())
+    found = [(record["peer"], record["peer_ip"], record["peer_port"]) for record in records(body.folder)[-2:]]
+    assert found == [("unix:/run/envoy.sock", None, None), ("", None, None)]
+
+
+def test_failures_are_limited_by_the_address_that_envoy_tells(tmp_path: Path) -> None:
+    with contextlib.contextmanager(make)(tmp_path, "", authn="  failure_limit: {failures: 2}\n") as asked:
+
+        def code(address: str) -> int:
+            request = question(authorization="Bearer bad")
+            told = request.attributes.source.address.socket_address
+            told.address, told.port_value = address, next(ports)
+            return int(asked.check(request).status.code)
+
+        ports = itertools.count(40000)
+        assert [code("2001:db8::7") for _ in range(3)] == [16, 16, 8]
+        assert code("2001:db8::8") == 8, "of the same network"
+        assert code("2001:db8:0:1::7") == 16
 
 
 PATHS = [

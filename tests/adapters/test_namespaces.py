@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.adapters import namespaces as room
-from authz.adapters.namespaces import ELEMENT_LIMIT, NAMED_LIMIT, read_namespaces
+from authz.adapters.namespaces import ELEMENT_LIMIT, NAMED_LIMIT, Encoded, Unreadable, read_namespaces
 from authz.call import Access, ApiMethod, Scope
 
 SCHEMA = """
@@ -278,6 +278,17 @@ def test_one_message_type_with_different_paths() -> None:
     for _ in range(2):
         assert read_namespaces(first, message) == ((A,), None)
         assert read_namespaces(second, message) == ((B,), None)
+
+
+def test_a_request_that_is_still_encoded_is_read_as_one_that_is_not() -> None:
+    data = Request(namespace="acme", to_namespace="globex").SerializeToString()
+    for _ in range(2):
+        assert read(Encoded(Request.FromString, data), "namespace") == ("acme",)
+        assert read(Encoded(Request.FromString, data), "namespace", "to_namespace") == ("acme", "globex")
+    for parse in (Request.FromString, lambda _: Unreadable("no request")):
+        named, why = read_namespaces(method("namespace"), Encoded(parse, b"\x0a\xff"))
+        assert not named
+        assert why
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import grpc
 import pytest
 
 import authz
+from authz.adapters.admission import Admission
 from authz.call import Call
 from authz.credentials import BearerToken
 from authz.decision import authorizer_for
@@ -326,6 +327,49 @@ def test_a_first_message_comes_too_late_when_the_right_has_ended(
         record = server.records[-1]
         reason = {"expiry": "token_expired", "revocation": "credential_revoked"}.get(change, "no_rule")
         assert (record["reason"], record["id"]) == (reason, dict(refused.value.trailing_metadata())["x-audit-id"])
+
+
+@pytest.mark.parametrize("change", ["policy", "catalogue"])
+@pytest.mark.parametrize("method", KINDS)
+@pytest.mark.parametrize("form", ["sync", "aio"])
+def test_a_message_that_is_waited_for_is_decided_by_the_policy_in_force_when_it_comes(
+    form: str, method: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven, late = threading.Event(), threading.Event()
+    refuse_unproven = Admission.refuse_unproven
+
+    def noted(admission: Admission) -> Any:
+        proven.set()
+        return refuse_unproven(admission)
+
+    monkeypatch.setattr(Admission, "refuse_unproven", noted)
+
+    def messages() -> Iterator[Any]:
+        late.wait(FOREVER)
+        yield Message(namespace="acme", id="1")
+
+    with serving(form, tmp_path / "server", recheck="next_message") as (server, waiting):
+        waiting.over.set()
+        metadata = server.token(permissions=["acme:write", "system:read"])
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stub = channel.stream_stream(f"/{SERVICE}/{method}", Message.SerializeToString, pb.Order.FromString)
+            call = stub(messages(), metadata=metadata, timeout=10)
+            assert proven.wait(10)
+            if change == "policy":
+                server.engine.adopt(without_rights(tmp_path / "without"))
+            else:
+                # by the new one it would not have taken the message
+                revision = load_bundle(outside_every_namespace(tmp_path / "bundle"))
+                server.engine.adopt(Policy(revision, authorizer_for(revision)))
+            late.set()
+            if change == "policy":
+                with pytest.raises(grpc.RpcError, match="PERMISSION_DENIED"):
+                    list(call)
+                assert not waiting.reached.is_set()
+            else:
+                assert waiting.reached.wait(10), "the handler was not given the message"
+        (record,) = server.records
+        assert record["policy_version"] == server.engine.policy.revision.id
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -78,8 +78,11 @@ WRONG = [
     ("a verb in lower case", "verb: GET", "verb: get", "upper case"),
     ("a path that is none", '"/v1/{namespace}"', "v1", "is not a path"),
     ("a variable within a segment", '"/v1/{namespace}"', '"/v1/x-{namespace}"', "whole-segment variables"),
+    ("a namespace twice", '"/v1/{namespace}"', '"/v1/{namespace}/to/{namespace}"', "more than once"),
     ("two places", "method: /a.B/C}", "method: /a.B/C, namespace_header: x-n}", "keep one of them"),
     ("an unknown limit", "message_bytes: 2048", "mesage_bytes: 2048", "did you mean `message_bytes`?"),
+    ("a route's typo", "method: /a.B/C}", "method: /a.B/C, namespace_heder: x-n}", "did you mean `namespace_header`?"),
+    ("a word for a boolean", "method: /a.B/C}", "method: /a.B/C, names_no_other_namespace: yes}", "`true` or `false`"),
     ("a section of another name", "  proxy:\n", "  porxy:\n", "did you mean `proxy`?"),
 ]
 

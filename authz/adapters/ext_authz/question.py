@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from authz.adapters.admission import named_elsewhere, needs_message
 from authz.adapters.ext_authz.body import BodyError, messages
-from authz.adapters.ext_authz.routes import Routes
+from authz.adapters.ext_authz.routes import Routes, unread
 from authz.adapters.messages import Messages
 from authz.adapters.namespaces import Namespaces, read_namespaces
 from authz.call import ApiMethod, Call, Scope
@@ -75,13 +75,12 @@ class Reader:
             namespaces, unreadable = self._of_grpc(catalogue.find(method), request, headers, content)
         else:
             method, (namespaces, unreadable) = self._of_http(catalogue, http, headers)
-        peer = source.address.socket_address
         trace, span = read_traceparent([value for name, value in headers if name == "traceparent"])
         call = Call(
             method,
             namespaces,
             unreadable,
-            peer=f"{peer.address}:{peer.port_value}",
+            peer=_peer(source.address),
             user_agent=_one(headers, "user-agent"),
             trace_id=trace,
             span_id=span,
@@ -90,16 +89,23 @@ class Reader:
         return Question(call, credentials, grpc, frozenset(name for name, _ in headers))
 
     def _of_http(self, catalogue: Catalogue, http: Any, headers: list[tuple[str, str]]) -> tuple[str, Namespaces]:
-        route = self._routes.find(http.method, http.path)
-        if route is None:
+        matched = self._routes.find(http.method, http.path)
+        if matched is None:
             # not a method at all, so it is denied; what the record says of it tells where to look
             return f"{http.method} {http.path.partition('?')[0]}", _NONE
+        route = matched.route
         api = catalogue.find(route.method)
         if api is None or api.scope is not Scope.NAMESPACE:
             return route.method, _NONE
+        why = unread(route, api)
+        if why is not None:
+            return route.method, ((), why)
+        elsewhere = named_elsewhere(api, headers)
         if route.header:
-            return route.method, _of_header(headers, route.header)
-        return route.method, ((route.namespace,), None)
+            return route.method, _union([_of_header(headers, route.header), elsewhere])
+        if route.names_namespace or needs_message(api):
+            return route.method, _union([((matched.namespace,), None), elsewhere])
+        return route.method, elsewhere
 
     def _of_grpc(self, api: ApiMethod | None, request: Any, headers: list[tuple[str, str]], content: str) -> Namespaces:
         if api is None or api.scope is not Scope.NAMESPACE:
@@ -176,6 +182,20 @@ def _of_header(headers: list[tuple[str, str]], name: str) -> Namespaces:
     if len(values) > 1:
         return (), f"the header `{name}` is given {len(values)} times"
     return (values[0] if values and values[0] else None,), None
+
+
+def _peer(address: Any) -> str:
+    """The address of an Envoy's client, in gRPC's name for it; empty: Envoy tells none."""
+    if address.pipe.path:
+        return f"unix:{address.pipe.path}"
+    found = address.socket_address
+    if not found.address:
+        return ""
+    return (
+        f"ipv6:[{found.address}]:{found.port_value}"
+        if ":" in found.address
+        else f"ipv4:{found.address}:{found.port_value}"
+    )
 
 
 def _headers(http: Any) -> list[tuple[str, str]]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from authz.config.serve import Route
-
-_NAMESPACE: Final = "{namespace}"
+from authz.call import ApiMethod
+from authz.config.serve import NAMESPACE_VARIABLE, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +15,24 @@ class Matched:
     """A request that has a route.
 
     Attributes:
-        method: gRPC full method.
+        route: the route.
         namespace: what the path names; None if it names none.
-        header: the header to look at instead; empty: none.
     """
 
-    method: str
+    route: Route
     namespace: str | None
-    header: str
+
+
+def unread(route: Route, api: ApiMethod) -> str | None:
+    """Why a request with ``route`` cannot be read: its method names namespaces where nobody looks; None if it can.
+
+    A route that names a namespace stands for the first path of its method, which is the request's own.
+    """
+    left = api.namespaces[int(route.names_namespace) :] + api.opaque
+    if not left or route.names_no_other_namespace:
+        return None
+    fields = ", ".join(f"`{field}`" for field in left)
+    return f"the route {route.verb} {route.path} leaves out {fields}, where `{route.method}` names namespaces as well"
 
 
 class Routes:
@@ -49,10 +57,10 @@ class Routes:
                 value = _decoded(segment)
                 if value is None:
                     return None
-                if wanted == _NAMESPACE:
+                if wanted == NAMESPACE_VARIABLE:
                     namespace = value
             else:
-                return Matched(route.method, namespace, route.header)
+                return Matched(route, namespace)
         return None
 
 

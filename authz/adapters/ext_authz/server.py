@@ -11,6 +11,7 @@ from envoy.service.auth.v3 import external_auth_pb2 as auth
 from authz.adapters.admission import needs_message
 from authz.adapters.ext_authz.question import LATER, Reader
 from authz.adapters.ext_authz.reply import failed, reply
+from authz.adapters.ext_authz.routes import unread
 from authz.adapters.listening import Listening
 from authz.adapters.messages import Messages, load_messages
 from authz.adapters.outgoing import Outgoing
@@ -46,9 +47,14 @@ class Authorization(grpc.GenericRpcHandler):
             raise ConfigError.at("serve.ext_authz.forward", str(exc), "name the file of a private key in PEM") from None
         catalogue = engine.policy.revision.catalogue
         for route in settings.routes:
-            if catalogue.find(route.method) is None:
+            api = catalogue.find(route.method)
+            if api is None:
                 message = f"the route {route.verb} {route.path} leads to `{route.method}`"
-                raise ConfigError.at("serve.ext_authz.routes", message, "write a method of the policy's catalogue")
+                raise ConfigError.at(route.place, message, "write a method of the policy's catalogue")
+            why = unread(route, api)
+            if why is not None:
+                remedy = "write `names_no_other_namespace: true` if no such request names a namespace there"
+                raise ConfigError.at(route.place, why, remedy)
         for method in sorted(settings.by_first_message):
             kind = messages.find(method)
             if kind is None or not kind.client_streaming:

@@ -10,12 +10,13 @@ from typing import Any, Final, NoReturn
 import grpc
 from grpc._cython import cygrpc
 
-from authz.adapters.admission import Admission, needs_message
+from authz.adapters.admission import Admission
 from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.messages import Messages, RequestType
-from authz.adapters.namespaces import Unreadable
+from authz.adapters.namespaces import Encoded, Unreadable
 from authz.adapters.ongoing import NeverEnded, OngoingOnLoop, Stay
 from authz.adapters.outgoing import Outgoing
+from authz.adapters.presenting import caller_first
 from authz.adapters.proxy.upstream import Channels
 from authz.adapters.recognized import Recognized
 from authz.decision.base import Decision
@@ -33,8 +34,8 @@ class Relay(grpc.GenericRpcHandler):
 
     A method of which the descriptor sets say that it has one request and one reply takes a short way; every other is
     passed on message by message, in both directions at once. Each message of a request stream is decided before it is
-    passed on. A caller who might as well be nobody is refused before a message is waited for. When the caller's
-    credential ends, so does its call.
+    passed on. A caller who might as well be nobody is refused before a message is waited for. What was decided before
+    its message is decided again with it. When the caller's credential ends, so does its call.
 
     Args:
         engine: who decides.
@@ -62,14 +63,10 @@ class Relay(grpc.GenericRpcHandler):
             found = self._handlers_of(method)
             if method in self._messages.methods:
                 self._handlers[method] = found
-        message_first, caller_first = found
-        return caller_first if message_first is None or self._caller_first(handler_call_details) else message_first
-
-    def _caller_first(self, details: grpc.HandlerCallDetails) -> bool:
-        """Whether a call is decided, as far as it can be, before its one request is waited for."""
-        if not needs_message(self._engine.policy.revision.catalogue.find(details.method)):
-            return True
-        return (details.invocation_metadata or ()) not in self._recognized
+        given, reading = found
+        if given is None or caller_first(self._engine, self._recognized, handler_call_details):
+            return reading
+        return given
 
     def _handlers_of(self, method: str) -> tuple[Any, Any]:
         """For one RPC: the handler that the server gives the one request to, if there is just one; one that reads."""
@@ -97,11 +94,38 @@ class Relay(grpc.GenericRpcHandler):
     async def _unary_caller_first(self, method: str, kind: RequestType, context: Any) -> None:
         admission = Admission(self._engine, method, context)
         decision = await self._let_in_caller(admission, context)
-        request = await context.read()
+        request = await (context.read() if decision is None else self._read_under_way(admission, context))
         if request is _EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request message is missing")
-        decision = decision or await self._let_in(admission, kind.read(request), context)
+        if decision is None:
+            decision = await self._let_in(admission, kind.read(request), context)
+        else:
+            refused = await admission.refuse_next_async(_read(kind, request))
+            if refused is not None:
+                await self._refuse(refused, context)
         await context.write(await self._pass_on(method, kind, admission, decision, request, context))
+
+    async def _read_under_way(self, admission: Admission, context: Any) -> Any:
+        """The one request of a call that is decided already, which is ended if it is refused meanwhile."""
+        if self._ongoing is None:
+            return await context.read()
+        refused: list[Decision] = []
+        task: Any = asyncio.current_task()
+
+        def end(decision: Decision) -> None:
+            refused.append(decision)
+            task.cancel()
+
+        stay = self._ongoing.enter(admission, end)
+        try:
+            return await context.read()
+        except asyncio.CancelledError:
+            if not refused:
+                raise
+            task.uncancel()
+        finally:
+            stay.leave()
+        return await self._refuse(refused[0], context)
 
     async def _let_in_caller(self, admission: Admission, context: Any) -> Decision | None:
         """Refuse a caller who is not proven; the decision, if it takes no message to make it."""
@@ -219,25 +243,16 @@ class _Passing:
         self.stay: Stay = NeverEnded()
 
     async def requests(self, message: Any) -> None:
-        """Pass the client's messages on, the first being ``message``; None: it is not read yet, and need not be."""
-        needed = self.admission.needs_message
+        """Pass the client's messages on, the first being ``message``, which is decided; None: it is still to come."""
         try:
             await self._call.wait_for_connection()
             if message is None:
-                message = await self._context.read()
-            while message is not _EOF:
+                message = await self._next()
+            while self.refused is None and message is not _EOF:
                 await self._write(message)
-                message = await self._context.read()
-                if message is not _EOF:
-                    refused = (
-                        await self.admission.refuse_next_async(_read(self._kind, message))
-                        if needed
-                        else self.admission.refuse_now()
-                    )
-                    if refused is not None:
-                        self.refuse(refused)
-                        return
-            await self._call.done_writing()
+                message = await self._next()
+            if self.refused is None:
+                await self._call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError, cygrpc.InternalError):
             return  # the server has answered and hears no more: its status is on its way to the client
         except asyncio.CancelledError:
@@ -245,6 +260,17 @@ class _Passing:
         except Exception:
             _log.exception("the requests of a call could not be passed on")
             self._call.cancel()
+
+    async def _next(self) -> Any:
+        """The next message, or the end of them all; the call is refused if it is not to be passed on."""
+        message = await self._context.read()
+        if message is _EOF:
+            refused = self.admission.refuse_now()
+        else:
+            refused = await self.admission.refuse_next_async(_read(self._kind, message))
+        if refused is not None:
+            self.refuse(refused)
+        return message
 
     async def _write(self, message: bytes) -> None:
         # `call.write` would put an error of its own in the place of the status that the server has ended the call with
@@ -265,7 +291,7 @@ class _Passing:
 
 
 def _read(kind: RequestType | None, data: bytes) -> object:
-    return _NOT_DESCRIBED if kind is None else kind.read(data)
+    return _NOT_DESCRIBED if kind is None else Encoded(kind.read, data)
 
 
 async def _guarded(context: Any, work: Awaitable[Any]) -> Any:
