@@ -110,6 +110,14 @@ def test_a_model_that_lint_cannot_read_is_said(tmp_path: Path) -> None:
     assert "AZ211" in {each.code for each in check(tmp_path).findings}
 
 
+def test_tests_that_cannot_be_read_are_not_tests_that_are_not_there(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    (tmp_path / "tests.yaml").symlink_to("/nonexistent/tests.yaml")
+    assert [(each.code, each.message) for each in check(tmp_path).errors] == [
+        ("AZ112", "cannot be read: No such file or directory")
+    ]
+
+
 def test_every_code_has_its_section() -> None:
     page = (ROOT / "docs" / "findings.md").read_text()
     assert [line[4:9] for line in page.splitlines() if line.startswith("### AZ")] == list(CODES)
