@@ -14,7 +14,7 @@ from authz.admin.reach import Beyond, Reach
 from authz.decision.slow import calls_patterns, slow_rules
 from authz.errors import Place, PolicyError, Problem
 from authz.policy.collector import collector_put_off
-from authz.policy.load import MODEL, parse_bundle, read_files, strays
+from authz.policy.load import parse_bundle, read_files, strays
 from authz.policy.revision import Revision
 
 TESTS: Final = "tests.yaml"
@@ -127,7 +127,8 @@ def _lint(revision: Revision, held: set[str] | None, now: float | None, soon: fl
     try:
         found = list(Lint(Reach(revision, now), held, soon).findings())
     except Beyond as exc:
-        found = [Finding("AZ211", Severity.NOTE, Place(str(revision.path / MODEL)), f"rules are not looked at: {exc}")]
+        remedy = "look at calls one by one with `authz policy can`, and waive this above the line, with the reason"
+        found = [Finding("AZ211", Severity.WARNING, exc.place, f"rules are not looked at: {exc.why}", remedy)]
         try:
             return found + _slow(revision)
         except PolicyError as error:

@@ -19,6 +19,7 @@ from authz.policy.check import LineCheck, check_model
 from authz.policy.collector import collector_put_off
 from authz.policy.lines import PolicyLines
 from authz.policy.matcher import parse_matcher
+from authz.policy.matcher_check import MatcherCheck
 from authz.policy.model import Model, read_model
 from authz.policy.revision import Revision
 
@@ -174,11 +175,17 @@ def parse_bundle(path: Path, files: Mapping[Path, bytes], beside: Sequence[Probl
         tree = parse_matcher(model)
     except PolicyError as exc:
         raise PolicyError([*exc.problems, *problems]) from None
+    matcher = MatcherCheck(model, tree, lines)
+    if matcher.problems:
+        # what the lines mean hangs on what is asked of them
+        raise PolicyError([*matcher.problems, *problems])
     check = LineCheck(model, tree, catalogue, lines)
     problems += check.problems
     if problems:
         raise PolicyError(problems)
-    return Revision(digest.hexdigest(), path, model.text, lines, catalogue, (*beside, *check.warnings))
+    return Revision(
+        digest.hexdigest(), path, model.text, lines, catalogue, (*beside, *matcher.warnings, *check.warnings)
+    )
 
 
 def _text(data: bytes, file: Path) -> str:

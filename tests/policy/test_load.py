@@ -320,7 +320,7 @@ OTHER_MODELS = [
     ("keyMatch(r.dom, p.dom)", "r.dom == p.dom", "p, role:a, *, *, read, allow", "would not be a pattern here"),
     ("keyMatch(r.dom, p.dom)", "keyMatch2(r.dom, p.dom)", "p, role:a, a*b, *, read, allow", ""),
     ("keyMatch(r.obj", "regexMatch(r.obj", "p, role:a, shop, ^/shop.*/Get$, read, allow", ""),
-    ("(p.act ==", "regexMatch(r.act, p.act) || (p.act ==", "p, role:a, shop, *, (read)|(write), allow", ""),
+    ("(p.act ==", "(regexMatch(r.act, p.act) || p.act ==", "p, role:a, shop, *, (read)|(write), allow", ""),
     (" && !some(where (p.eft == deny))", "", "p, role:a, *, *, read, deny", "the model's effect ignores every denial"),
     ("act, eft", "act, eft, priority", "p, role:a, *, *, read, allow, high", "`high` is no priority; write a number"),
     ("act, eft", "act, eft, note", "p, role:a, *, *, read, allow, since spring", ""),
