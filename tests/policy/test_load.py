@@ -9,6 +9,8 @@ import os
 import re
 import resource
 import shutil
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -374,6 +376,48 @@ def test_lines_are_read_again_when_they_were_let_go(tmp_path: Path) -> None:
     lines.add("p, role:z, *, *, read, allow", "more.csv", problems)
     assert lines.rows() == [*before, ["p", "role:z", "*", "*", "read", "allow"]]
     assert lines.place(len(before), 3) == Place("more.csv", 1, 15)
+
+
+BLANKS = [
+    chr(code)
+    for code in range(sys.maxunicode + 1)
+    if chr(code).isspace() or unicodedata.category(chr(code)) in ("Cc", "Zs", "Zl", "Zp")
+]
+
+
+@pytest.mark.parametrize("place", ["deny{}", "{}p, role:x", "role:x{}", ", *,{} *", "re{}ad"])
+def test_no_character_but_the_plain_blank_is_a_blank(place: str) -> None:
+    """Of any other, one Casbin makes a part of the value, and another one none: a denial would be no denial."""
+    text = "p, role:x, *, *, read, deny"
+    assert len(BLANKS) > 60
+    for blank in BLANKS:
+        if blank == "\n" or (blank == " " and place == "re{}ad"):
+            continue
+        lines, problems = PolicyLines(), list[Problem]()
+        lines.add(text.replace(place.replace("{}", ""), place.format(blank), 1), "policy.csv", problems)
+        if blank == " " or (blank == "\r" and place == "deny{}"):
+            assert not problems
+            assert [line.text for line in lines] == [text]
+        else:
+            assert f"U+{ord(blank):04X}" in problems[0].message, hex(ord(blank))
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
+def test_what_only_looks_like_the_end_of_a_line_hides_no_rule(tmp_path: Path, end: str) -> None:
+    policy = f"{POLICY}# suspended{end}p, role:reader, *, *, *, deny\n"
+    with pytest.raises(PolicyError, match=rf"policy.csv:4:12: the character U\+{ord(end):04X} ends no line"):
+        load_bundle(write_bundle(tmp_path / "b", policy))
+    assert len(load_bundle(write_bundle(tmp_path / "b", POLICY.replace("\n", "\r\n") + "# the end\r")).lines) == 3
+
+
+def test_a_line_is_read_again_as_it_was_read_before(tmp_path: Path) -> None:
+    policy = " p ,role:a , *,*,read,allow \r\n  p,role:b,*, * ,write , deny  "
+    lines = load_bundle(write_bundle(tmp_path / "b", policy)).lines
+    assert isinstance(lines, PolicyLines)
+    before = list(lines.take_rows())
+    assert before == [["p", "role:a", "*", "*", "read", "allow"], ["p", "role:b", "*", "*", "write", "deny"]]
+    assert lines.rows() == before == [[line.ptype, *line.fields] for line in (lines[0], lines[1])]
+    assert [lines.written(index)[0] for index in (0, 1)] == [", ".join(row) for row in before]
 
 
 def test_the_collector_is_as_it_was_before() -> None:
