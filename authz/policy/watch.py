@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from authz.errors import PolicyError
 from authz.policy.load import bundle_files, load_bundle
 from authz.policy.revision import Revision
+from authz.policy.signature import SIGNATURE
 
 _LOG: Final = logging.getLogger("authz.policy")
 _ANY: Final = object()
@@ -57,9 +58,12 @@ class DirectorySource:
         return revision
 
     def signature(self) -> object:
-        """Something that differs whenever a file of the bundle has changed. Costs a few system calls."""
+        """Something that differs whenever a file of the bundle, or its signature, has changed.
+
+        Costs a few system calls.
+        """
         try:
-            files = bundle_files(self.path)
+            files = [*bundle_files(self.path), self.path / SIGNATURE]
         except PolicyError as exc:
             # what it cannot say is for load() to tell
             return str(exc)
