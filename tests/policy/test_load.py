@@ -14,7 +14,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
+from authz.authn.subject import subject_problem
 from authz.claims import base as claims
 from authz.errors import Place, PolicyError, Problem
 from authz.policy import check, load
@@ -33,7 +36,12 @@ LINES = [
     ("p, role:a, *, *, read, allow, x", "1:1", "has 6 fields", "write p, sub"),
     ("p, role:a, *, *, , allow", "1:18", "a field is empty", "write a value"),
     ("g, role:a", "1:1", "has 1 fields, `g` has 2", "write g, member, role"),
-    ("p, admin, *, *, read, allow", "1:4", "`admin` is no subject", "write `role:admin` or `user:admin`"),
+    (
+        "p, admin, *, *, read, allow",
+        "1:4",
+        "`admin` is no subject",
+        "`role:admin`, or `user:<prefix of the issuer>admin`",
+    ),
     ("p, Role:admin, *, *, read, allow", "1:4", "`Role:admin` is no subject", "write `role:admin`"),
     ("p, role:, *, *, read, allow", "1:4", "`role:` is no role", "ASCII letters"),
     ("p, role:*, *, *, read, allow", "1:4", "`role:*` is no role", "ASCII letters"),
@@ -71,7 +79,14 @@ LINES = [
         "grants anything to `role:aa`",
         "did you mean `role:a`",
     ),
-    ("p, role:a, *, *, read, allow\ng, alice, role:a", "2:4", "`alice` is no subject", "user:alice"),
+    ("p, role:a, *, *, read, allow\ng, alice, role:a", "2:4", "`alice` is no subject", "of the issuer>alice`"),
+    (
+        "p, user:corp:a?b, *, *, *, deny",
+        "1:4",
+        "is no subject of any caller: it has one of the characters",
+        "audit log",
+    ),
+    ("p, user:corp:a\u00ad, *, *, *, deny", "1:4", "of any caller: it has a character that cannot be seen", "record"),
     ("p, role:a, *, *, read, allow\ng, user:x, user:y", "2:12", "`user:y` is no role", "write `role:y`"),
     ("p, role:a, *, *, read, allow\ng, role:b, role:a\ng, role:a, role:b", "3:1", "role:a -> role:b", "remove one"),
     ("p, role:a, *, *, read, allow\ng, role:a, role:a", "2:1", "closes the circle role:a -> role:a", "remove one"),
@@ -383,6 +398,22 @@ BLANKS = [
     for code in range(sys.maxunicode + 1)
     if chr(code).isspace() or unicodedata.category(chr(code)) in ("Cc", "Zs", "Zl", "Zp")
 ]
+
+
+NAMES = st.text(st.one_of(st.sampled_from("#()[];,|*@:/ .'-_=+<>"), st.characters()), min_size=1, max_size=12)
+
+
+@settings(max_examples=600, deadline=None, database=None)
+@given(NAMES)
+@example("José O'Neil (Ops)")
+def test_whoever_can_be_proven_can_be_denied(name: str) -> None:
+    """A subject that no line can name could do whatever its roles allow, and no rule could take that back."""
+    assume(not subject_problem(name))
+    lines, problems = PolicyLines(), list[Problem]()
+    lines.add(f"p, user:corp:{name}, *, *, *, deny", "policy.csv", problems)
+    assert not problems
+    assert check._subject(f"user:corp:{name}") is None
+    assert [line.fields[0] for line in lines] == [f"user:corp:{name}"]
 
 
 @pytest.mark.parametrize("place", ["deny{}", "{}p, role:x", "role:x{}", ", *,{} *", "re{}ad"])
