@@ -8,8 +8,8 @@ from typing import Final
 
 LENGTH_LIMIT: Final = 255
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@|+=~!$%&;-]{1,255}")
-# Each of these means something to a policy matcher or to a CSV reader; a caller's name must mean only itself. Whom no line
-# of a policy can name, none can deny.
+# Each of these means something to a policy matcher or to a CSV reader; a caller's name must mean only itself. Whom no
+# line of a policy can name, none can deny.
 _MEANINGFUL = frozenset('*?[]{}\\,"#')
 # Cc control, Cf format (bidirectional and zero-width), Cs surrogates, Co private use, Cn unassigned, Zl and Zp breaks.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
