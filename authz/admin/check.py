@@ -14,7 +14,7 @@ from authz.admin.reach import Beyond, Reach
 from authz.decision.slow import calls_patterns, slow_rules
 from authz.errors import Place, PolicyError, Problem
 from authz.policy.collector import collector_put_off
-from authz.policy.load import MODEL, parse_bundle, read_files
+from authz.policy.load import parse_bundle, read_files, strays
 from authz.policy.revision import Revision
 
 TESTS: Final = "tests.yaml"
@@ -69,19 +69,20 @@ def _check(path: Path, lint: bool, now: float | None, soon: float) -> Report:
         return Report(path, None, tuple(map(error_of, exc.problems)))
     texts = {str(file): data.decode("utf-8", "replace") for file, data in files.items()}
     try:
-        revision = parse_bundle(path, files)
+        revision = parse_bundle(path, files, strays(path))
     except PolicyError as exc:
         problems = [*exc.problems, *_further(path, files, exc.problems)]
         return Report(path, None, tuple(with_lines(map(error_of, problems), texts)))
     found = [warning_of(each) for each in revision.warnings]
     held = None
     tests = path / TESTS
-    if tests.is_file():
+    if tests.is_symlink() or tests.exists():
         try:
             held = roles_of((claims.system, claims.namespaces) for claims in read_callers(tests).values())
         except PolicyError as exc:
             found += map(error_of, exc.problems)
-            texts[str(tests)] = tests.read_bytes().decode("utf-8", "replace")
+            if tests.is_file():
+                texts[str(tests)] = tests.read_bytes().decode("utf-8", "replace")
     elif lint:
         remedy = f"write {TESTS}: what the policy must answer"
         found.append(Finding("AZ212", Severity.NOTE, Place(str(path)), "the bundle has no tests", remedy))
@@ -126,7 +127,8 @@ def _lint(revision: Revision, held: set[str] | None, now: float | None, soon: fl
     try:
         found = list(Lint(Reach(revision, now), held, soon).findings())
     except Beyond as exc:
-        found = [Finding("AZ211", Severity.NOTE, Place(str(revision.path / MODEL)), f"rules are not looked at: {exc}")]
+        remedy = "look at calls one by one with `authz policy can`, and waive this above the line, with the reason"
+        found = [Finding("AZ211", Severity.WARNING, exc.place, f"rules are not looked at: {exc.why}", remedy)]
         try:
             return found + _slow(revision)
         except PolicyError as error:

@@ -5,7 +5,7 @@ A finding is waived by a comment on the line above the one that it is about, wit
     # waive AZ204: the break-glass role is meant to reach everything
     p, role:break-glass, *, *, *, allow
 
-What makes a bundle unusable (``AZ1..``) cannot be waived.
+So is one about the model, above the line of ``model.conf``. What makes a bundle unusable (``AZ1..``) cannot be waived.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def waive(findings: Sequence[Finding], texts: Mapping[str, str]) -> list[Finding
     places: dict[tuple[str, int, str], Place] = {}
     result: list[Finding] = []
     for path, text in texts.items():
-        if "waive" not in text or not path.endswith(".csv"):
+        if "waive" not in text or not path.endswith((".csv", "model.conf")):
             continue
         pending: list[tuple[str, str, Place]] = []
         for number, raw in enumerate(text.split("\n"), 1):

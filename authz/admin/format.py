@@ -7,6 +7,7 @@ from pathlib import Path
 
 from authz.errors import PolicyError, Problem
 from authz.policy.lines import PolicyLines
+from authz.policy.load import policy_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def format_bundle(path: Path, *, write: bool = True) -> list[Formatted]:
     Raises:
         PolicyError: a file cannot be read, or not be understood.
     """
-    files = [path] if path.is_file() else [path / "policy.csv", *sorted((path / "policy.d").glob("*.csv"))]
+    files = [path] if path.is_file() else policy_files(path)
     found = []
     for file in files:
         try:

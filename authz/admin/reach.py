@@ -46,6 +46,8 @@ class Beyond(AuthzError):  # noqa: N818 - it is an answer
     """The bundle's model says more than can be worked out for every call at once."""
 
     def __init__(self, place: Place, why: str) -> None:
+        self.place = place
+        self.why = why
         super().__init__(f"{place}: {why}; `authz policy can` answers for one call at a time")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 import orjson
 
 from authz.errors import PolicyError
-from authz.policy.load import CATALOGUE, MODEL, MORE_POLICY, POLICY, load_bundle, parse_bundle
+from authz.policy.load import CATALOGUE, MODEL, MORE_POLICY, POLICY, load_bundle, parse_bundle, policies_among
 from authz.policy.revision import Revision
 
 _TAIL: Final = 1 << 20
@@ -62,16 +63,16 @@ def _from_git(revision: str, folder: str) -> Revision:
     if revision.startswith("-"):
         raise PolicyError.at(f"{revision}:{folder}", "is no git revision")
     path = PurePosixPath(folder)
-    listed = _git("ls-tree", "-r", "--name-only", revision, "--", f"{path}/", where=f"{revision}:{folder}")
-    names = [PurePosixPath(name) for name in listed.decode("utf-8", "replace").splitlines()]
-    wanted = [path / MODEL, path / CATALOGUE, path / POLICY]
-    wanted += sorted(name for name in names if name.parent == path / MORE_POLICY and name.suffix == ".csv")
+    listed = _git("ls-tree", "-rz", "--name-only", revision, "--", f"{path}/", where=f"{revision}:{folder}")
+    names = [PurePosixPath(name) for name in os.fsdecode(listed).split("\0") if name]
     root = Path(f"{revision}:{path}")
+    found = {root / name.relative_to(path): name for name in names}
+    more = policies_among(file for file in found if file.parent == root / MORE_POLICY)
     files: dict[Path, bytes] = {}
-    for name in wanted:
-        if name not in names:
-            raise PolicyError.at(f"{revision}:{name}", "is missing", "a bundle needs it, even if it has nothing to say")
-        files[root / name.relative_to(path)] = _git("show", f"{revision}:./{name}", where=f"{revision}:{name}")
+    for file in (root / MODEL, root / CATALOGUE, root / POLICY, *more):
+        if file not in found:
+            raise PolicyError.at(file, "is missing", "a bundle needs it, even if it has nothing to say")
+        files[file] = _git("show", f"{revision}:./{found[file]}", where=str(file))
     return parse_bundle(root, files)
 
 

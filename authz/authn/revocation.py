@@ -9,11 +9,17 @@ The file has one revocation a line; what follows ``#`` at the beginning of a lin
     certificate 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
 A token is named by its issuer's name and its ``jti``: not by its text, which can be changed without making it bad.
+
+A server does not start with a line that cannot be read, or that names an issuer whom nobody has configured. When the
+file changes under a server, such a line takes no other one down with it: what is good in the file is revoked, what was
+revoked stays so, and the log names the line.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,12 +27,15 @@ from typing import Final
 from authz.authn.base import Principal, PrincipalKind
 from authz.authn.key_files import read_bytes
 from authz.authn.subject import subject_problem
+from authz.document import did_you_mean
 from authz.errors import AuthenticationError, KeyFileError, Place, Problem
 from authz.reason import Reason
 
+_LOG: Final = logging.getLogger("authz.authn")
 _BYTES_LIMIT: Final = 64 * 1024 * 1024
 _REMEDY: Final = "write `token <issuer> <jti>`, `subject <issuer> <subject>`, `issuer <name>` or `certificate <sha256>`"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_TOLD: Final = 20
 _FIELDS: Final = {"token": 2, "subject": 2, "issuer": 1, "certificate": 1}
 
 
@@ -45,6 +54,15 @@ class Revocations:
     subjects: frozenset[tuple[str, str]] = frozenset()
     issuers: frozenset[str] = frozenset()
     certificates: frozenset[str] = frozenset()
+
+    def and_also(self, other: Revocations) -> Revocations:
+        """What is revoked here or there."""
+        return Revocations(
+            self.tokens | other.tokens,
+            self.subjects | other.subjects,
+            self.issuers | other.issuers,
+            self.certificates | other.certificates,
+        )
 
     def check(self, principal: Principal) -> None:
         """Refuse ``principal`` if it is revoked.
@@ -71,40 +89,66 @@ def _revoked(what: str) -> AuthenticationError:
 NOTHING_REVOKED: Final = Revocations()
 
 
-def read_revocations(path: Path) -> Revocations:
-    """The revocations in the file ``path``.
+class RevocationReader:
+    """Reads the same file again and again, each time it changes.
 
-    Raises:
-        KeyFileError: with every line that cannot be read.
+    Args:
+        issuers: the names of the issuers, authorities and authenticators that there are.
     """
-    data = read_bytes(path, _BYTES_LIMIT)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise KeyFileError.at(path, "is not UTF-8") from None
-    found: dict[str, set[tuple[str, ...]]] = {kind: set() for kind in _FIELDS}
-    problems: list[Problem] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = line.removesuffix("\r")
-        if not line.strip() or line.startswith("#"):
-            continue
-        kind, *fields = line.split(" ", _FIELDS.get(line.split(" ", 1)[0], 1))
-        problem = _problem(kind, fields)
-        if problem:
-            problems.append(Problem(Place(str(path), number), problem, _REMEDY))
-        else:
-            found[kind].add(tuple(fields))
-    if problems:
-        raise KeyFileError(problems)
-    return Revocations(
-        tokens=frozenset((issuer, token) for issuer, token in found["token"]),
-        subjects=frozenset((issuer, subject) for issuer, subject in found["subject"]),
-        issuers=frozenset(name for (name,) in found["issuer"]),
-        certificates=frozenset(name for (name,) in found["certificate"]),
-    )
+
+    def __init__(self, issuers: Iterable[str]) -> None:
+        self._issuers = frozenset(issuers)
+        self._read: Revocations | None = None
+
+    def __call__(self, path: Path) -> Revocations:
+        """The revocations in the file ``path``; if it was read before and has a bad line now, those of before as well.
+
+        Raises:
+            KeyFileError: the file cannot be read; or, the first time, with every line that cannot.
+        """
+        problems: list[Problem] = []
+        found = self._parse(path, read_bytes(path, _BYTES_LIMIT), problems)
+        if problems and self._read is None:
+            raise KeyFileError(problems)
+        if problems and self._read is not None:
+            # a bad line may be one that was good before: until it is mended, nobody gets back in
+            found = found.and_also(self._read)
+            told = "\n".join(map(str, problems[:_TOLD]))
+            _LOG.error("%d lines revoke nobody, and nothing is taken off the list meanwhile:\n%s", len(problems), told)
+        self._read = found
+        return found
+
+    def _parse(self, path: Path, data: bytes, problems: list[Problem]) -> Revocations:
+        # what is not UTF-8 is seen in its line
+        text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        found: dict[str, set[tuple[str, ...]]] = {kind: set() for kind in _FIELDS}
+        for number, line in enumerate(text.split("\n"), start=1):
+            line = line.removesuffix("\r")
+            if not line.strip() or (line.startswith("#") and "\r" not in line):
+                continue
+            kind, *fields = line.split(" ", _FIELDS.get(line.split(" ", 1)[0], 1))
+            problem, remedy = _problem(kind, fields), _REMEDY
+            if not problem and kind != "certificate" and fields[0] not in self._issuers:
+                problem = f"no issuer or authority is named `{fields[0]}`"
+                remedy = did_you_mean(fields[0], self._issuers)
+            if problem:
+                problems.append(Problem(Place(str(path), number), problem, remedy))
+            else:
+                found[kind].add(tuple(fields))
+        return Revocations(
+            tokens=frozenset((issuer, token) for issuer, token in found["token"]),
+            subjects=frozenset((issuer, subject) for issuer, subject in found["subject"]),
+            issuers=frozenset(name for (name,) in found["issuer"]),
+            certificates=frozenset(name for (name,) in found["certificate"]),
+        )
 
 
 def _problem(kind: str, fields: list[str]) -> str:
+    line = " ".join((kind, *fields))
+    if "\r" in line:
+        return "a carriage return alone ends no line"
+    if not line.isascii() and any("\ud800" <= character <= "\udfff" for character in line):
+        return "is not UTF-8"
     if kind not in _FIELDS:
         return f"`{kind[:32]}` cannot be revoked"
     if len(fields) != _FIELDS[kind] or not all(fields):

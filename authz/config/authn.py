@@ -20,7 +20,7 @@ from authz.authn.issuer import SUBJECT, Issuer
 from authz.authn.jwt import DEFAULT_REMEMBERED, DEFAULT_TOKEN_BYTES, TokenAuthenticator
 from authz.authn.keys import ALGORITHMS
 from authz.authn.plugin import FirstAuthenticator, NamedAuthenticator
-from authz.authn.revocation import Revocations, read_revocations
+from authz.authn.revocation import RevocationReader, Revocations
 from authz.authn.subject import is_visible
 from authz.call import METHOD_RULE, is_method
 from authz.claims.base import ClaimMapper
@@ -36,6 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,63}")
 _TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 _DAY: Final = 86_400.0
+_PROVERS: Final = ("issuers", "mtls", "authenticators")
 T = TypeVar("T")
 _Mapped: TypeAlias = tuple[T, ClaimMapper]
 
@@ -103,7 +104,9 @@ def read_authn(section: Section) -> Authn:
     remembered = section.integer("remembered", DEFAULT_REMEMBERED, least=1, most=1_000_000)
     names = _Names()
     watch = Watch()
-    revocations = watch.file(section, "revocations", read_revocations) if "revocations" in section else None
+    revocations = None
+    if "revocations" in section:
+        revocations = watch.file(section, "revocations", RevocationReader(_names_in(section)))
     mappers: dict[str, ClaimMapper] = {}
     issuers: list[Issuer] = []
     for entry in section.sections("issuers", ()):
@@ -148,6 +151,11 @@ def read_authn(section: Section) -> Authn:
     )
     section.close()
     return Authn(authentication, MapperByIssuer(mappers, remembered=remembered))
+
+
+def _names_in(section: Section) -> list[str]:
+    """The names of whoever can prove somebody."""
+    return [entry.text("name") for key in _PROVERS for entry in section.sections(key, ())]
 
 
 def _first(authenticators: Sequence[Authenticator]) -> Authenticator | None:

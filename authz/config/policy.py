@@ -62,13 +62,18 @@ class PolicyMaker:
         """
         return self.make(load_bundle(self.bundle))
 
-    def make(self, revision: Revision) -> Policy:
+    def make(self, revision: Revision, *, in_force: bool = False) -> Policy:
         """The policy of a ``revision`` of the bundle, beside the shadow as it is now, or as it last could be used.
+
+        Args:
+            revision: the revision.
+            in_force: whether it is in force already. Who signed it has been asked then; by now the signature may be
+                that of the next one.
 
         Raises:
             PolicyError: the revision cannot be evaluated, or is not signed though it must be.
         """
-        if self._signers:
+        if self._signers and not in_force:
             verify_signature(revision, self._signers)
         rules = authorizer_for(revision)
         authorizer = self._with_plugins(rules, revision)
@@ -116,16 +121,14 @@ class PolicyMaker:
         one_at_a_time = threading.Lock()
 
         def adopt(revision: Revision) -> None:
-            try:
-                with one_at_a_time:
-                    engine.adopt(self.make(revision))
-            except PolicyError as exc:
-                engine.reject(exc)
+            # what this raises, the watcher tells, and tries again
+            with one_at_a_time:
+                engine.adopt(self.make(revision))
 
         def adopt_shadow(_: Revision) -> None:
             # beside whatever is in force by now, which the other watcher may have just replaced
             with one_at_a_time:
-                engine.adopt(self.make(engine.policy.revision))
+                engine.adopt(self.make(engine.policy.revision, in_force=True))
 
         source = DirectorySource(self.bundle)
         engine.run_beside(Watcher(source, engine.policy.revision.id, adopt, engine.reject))

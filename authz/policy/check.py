@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from authz.authn.subject import LENGTH_LIMIT, subject_problem
 from authz.call import NAMESPACE_RULE, Access, Scope, is_method, is_namespace
 from authz.document import did_you_mean
 from authz.errors import Place, Problem
@@ -339,11 +340,14 @@ def _subject(value: str) -> _Found:
         return _role(value)
     if not value.startswith("user:"):
         near = value.partition(":")[2] or value
-        return f"`{value}` is no subject", f"write `role:{near}` or `user:{near}`"
+        return f"`{value}` is no subject", f"write `role:{near}`, or `user:<prefix of the issuer>{near}`"
     if value == "user:":
         return "`user:` names nobody", "write `user:<prefix of the issuer><subject>`"
     if "*" in value:
         return f"`{value}`: a subject is no pattern", "name the user, or give a role to many users"
+    # the prefix may be as long again
+    if problem := subject_problem(value.removeprefix("user:"), 2 * LENGTH_LIMIT):
+        return f"`{value}` is no subject of any caller: it {problem}", "write it as in a record of the audit log"
     return None
 
 

@@ -15,11 +15,15 @@ from typing import Final, TypeVar, overload
 
 from authz.errors import Place, Problem
 
-_ODD: Final = re.compile(r"[\"()\[\]\t;\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\ufeff\u2000-\u200f\u2028-\u202f\u3000]")
+# Whatever is a blank to Python but the plain one, and whatever nobody can see.
+_UNSEEN: Final = r"\x0b\x0c\x0e-\x1f\x7f-\xa0\u1680\u180e\ufeff\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
+_ODD: Final = re.compile(rf"[\"()\[\];\x00-\x09{_UNSEEN}]")
 _MARKER: Final = re.compile(r"(?:<{7}|={7}|>{7}|\|{7})(?: .*)?")
 _PART: Final = 2048
 _LETTERS: Final = 4096
-_BLANK: Final = re.compile(r"[\x00-\x1f\x7f-\xa0\ufeff\u2000-\u200f\u2028-\u202f\u3000]")
+_BLANK: Final = re.compile(rf"[\x00-\x0a\x0d{_UNSEEN}]")
+# What some editors show as the end of a line, though none ends there: a rule behind it would be part of a comment.
+_BREAK: Final = re.compile("[\r\x0b\x0c\x85\u2028\u2029]")
 
 T = TypeVar("T")
 
@@ -59,6 +63,7 @@ class PolicyLines(Sequence[PolicyLine]):
         self._files.append((path, text))
         self._firsts.append(len(self._numbers))
         # No single step is long: while it lasts, no other thread decides anything.
+        returns = "\r" in text
         odd = any(_ODD.search(text, at, at + _LETTERS) for at in range(0, len(text), _LETTERS))
         rows = None if self._rows is None else self._rows.append
         one = self._same.setdefault
@@ -68,7 +73,7 @@ class PolicyLines(Sequence[PolicyLine]):
             line = raw.strip()
             if line and line[0] != "#":
                 # Few lines need a second look; the others cost no more than this one.
-                look = "#" in line or "," not in line or (odd and _ODD.search(raw) is not None)
+                look = "#" in line or "," not in line or (odd and _ODD.search(raw)) or (returns and "\r" in raw[:-1])
                 if look and (problem := _problem(raw, Place(path, number, 1))):
                     problems.append(problem)
                 else:
@@ -76,6 +81,11 @@ class PolicyLines(Sequence[PolicyLine]):
                     note_start(start)
                     if rows is not None:
                         rows([one(part, part) for part in _split(line)])
+            elif line and (odd or returns) and (found := _BREAK.search(raw.removesuffix("\r"))):
+                message = f"the character U+{ord(found[0]):04X} ends no line: what follows it is part of the comment"
+                problems.append(
+                    Problem(Place(path, number, found.start() + 1), message, "write a line end, or remove it")
+                )
             start += len(raw) + 1
 
     def rows(self) -> list[list[str]]:
@@ -86,7 +96,7 @@ class PolicyLines(Sequence[PolicyLine]):
         rows = self._rows
         if rows is None:
             one = self._same.setdefault
-            rows = [[one(part, part) for part in _split(self._raw(index)[1])] for index in range(len(self))]
+            rows = [[one(part, part) for part in _split(self._raw(index)[1].strip())] for index in range(len(self))]
             self._rows = rows
         return rows
 
@@ -108,8 +118,9 @@ class PolicyLines(Sequence[PolicyLine]):
     def written(self, index: int) -> tuple[str, Place]:
         """The text of line ``index``, as :attr:`PolicyLine.text`, and where it is written: without the way round."""
         path, raw = self._raw(index)
-        plain = raw.replace(", ", ",")
-        text = ", ".join(_split(raw)) if " " in plain or "\r" in plain else plain.replace(",", ", ")
+        line = raw.strip()
+        plain = line.replace(", ", ",")
+        text = ", ".join(_split(line)) if " " in plain else plain.replace(",", ", ")
         return text, Place(path, self._numbers[index], len(raw) - len(raw.lstrip()) + 1)
 
     def at(self, index: int) -> tuple[str, int]:
@@ -137,7 +148,7 @@ class PolicyLines(Sequence[PolicyLine]):
             raise IndexError(index)
         index %= len(self)
         path, raw = self._raw(index)
-        ptype, *fields = _split(raw)
+        ptype, *fields = _split(raw.strip())
         column = len(raw) - len(raw.lstrip()) + 1
         return PolicyLine(ptype, tuple(fields), Place(path, self._numbers[index], column))
 
@@ -167,14 +178,15 @@ def _raw_lines(text: str) -> Iterator[str]:
 
 
 def _split(line: str) -> list[str]:
+    """The fields of ``line``, which has no blanks around it, and none but plain ones in it."""
     plain = line.replace(", ", ",")
     parts = plain.split(",")
-    return [part.strip() for part in parts] if " " in plain or "\r" in plain else parts
+    return [part.strip() for part in parts] if " " in plain else parts
 
 
 def _problem(raw: str, place: Place) -> Problem | None:
     """What is wrong with the line ``raw`` as CSV, if anything."""
-    line = raw.strip(" \r")
+    line = raw.removesuffix("\r").strip(" ")
     column = len(raw) - len(raw.lstrip(" ")) + 1
 
     def at(position: int, message: str, remedy: str) -> Problem:

@@ -2,12 +2,14 @@
 
 A bundle is a folder with ``model.conf``, ``policy.csv`` and ``catalogue.yaml``. Further policy files may stand in
 ``policy.d/``; they follow ``policy.csv`` in the order of their names. The bundle's own tests are no part of it.
+
+What cannot be read is never taken for what is not there: a denial may stand in it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ from authz.policy.check import LineCheck, check_model
 from authz.policy.collector import collector_put_off
 from authz.policy.lines import PolicyLines
 from authz.policy.matcher import parse_matcher
+from authz.policy.matcher_check import MatcherCheck
 from authz.policy.model import Model, read_model
 from authz.policy.revision import Revision
 
@@ -25,6 +28,7 @@ POLICY: Final = "policy.csv"
 MORE_POLICY: Final = "policy.d"
 CATALOGUE: Final = "catalogue.yaml"
 _BYTES_LIMIT: Final = 256 * 1024 * 1024
+_SUFFIX: Final = ".csv"
 
 
 def load_bundle(path: Path) -> Revision:
@@ -35,18 +39,73 @@ def load_bundle(path: Path) -> Revision:
     """
     files = read_files(path)
     with collector_put_off():
-        return parse_bundle(path, files)
+        return parse_bundle(path, files, strays(path))
 
 
 def bundle_files(path: Path) -> list[Path]:
-    """The files of the bundle in ``path``, in the order in which they are read; not all of them need exist."""
-    more = path / MORE_POLICY
+    """The files of the bundle in ``path``, in the order in which they are read; not all of them need exist.
+
+    Raises:
+        PolicyError: as :func:`policy_files`.
+    """
+    return [path / MODEL, path / CATALOGUE, *policy_files(path)]
+
+
+def policy_files(path: Path) -> list[Path]:
+    """The policy files among them.
+
+    Raises:
+        PolicyError: ``policy.d`` is there and cannot be read, or holds a policy file whose name is mistyped.
+    """
+    return [path / POLICY, *policies_among(_more(path))]
+
+
+def policies_among(files: Iterable[Path]) -> list[Path]:
+    """The policy files among ``files``, all of a folder ``policy.d``, in the order in which they are read.
+
+    Raises:
+        PolicyError: a name is nearly that of a policy file.
+    """
+    seen = sorted(file for file in files if not _is_tools_own(file.name))
+    if mistyped := [Problem(Place(str(file)), _UNREAD, _RENAME) for file in seen if _is_nearly_policy(file)]:
+        raise PolicyError(mistyped)
+    return [file for file in seen if file.suffix == _SUFFIX]
+
+
+def strays(path: Path) -> list[Problem]:
+    """What else stands in the ``policy.d`` of the bundle in ``path``, where somebody may think that it counts.
+
+    Raises:
+        PolicyError: ``policy.d`` is there and cannot be read.
+    """
+    seen = sorted(file for file in _more(path) if not _is_tools_own(file.name) and file.suffix != _SUFFIX)
+    return [Problem(Place(str(file)), _UNREAD, _RENAME) for file in seen]
+
+
+_UNREAD: Final = f"is not read: the policy files of `{MORE_POLICY}` are those named *{_SUFFIX}"
+_RENAME: Final = f"end its name in `{_SUFFIX}` if it holds policy; if not, move it elsewhere, or begin it with a dot"
+
+
+def _more(path: Path) -> list[Path]:
+    """Whatever stands in the ``policy.d`` of the bundle in ``path``; nothing, if there is no such folder."""
+    folder = path / MORE_POLICY
     try:
-        # What begins with a dot is an editor's or an orchestrator's own.
-        names = sorted(file for file in more.iterdir() if file.suffix == ".csv" and not file.name.startswith("."))
-    except OSError:
-        names = []
-    return [path / MODEL, path / CATALOGUE, path / POLICY, *names]
+        return list(folder.iterdir())
+    except OSError as exc:
+        if isinstance(exc, FileNotFoundError) and not folder.is_symlink():
+            return []
+        remedy = "mend it, or remove it if the bundle has no such folder"
+        raise PolicyError.at(folder, f"cannot be read: {exc.strerror}", remedy) from None
+
+
+def _is_tools_own(name: str) -> bool:
+    """Whether an editor, an orchestrator (``..data``) or a version control keeps something of its own in ``name``."""
+    return name[0] in ".#" or name[-1] == "~"
+
+
+def _is_nearly_policy(file: Path) -> bool:
+    name, suffix = file.name.lower(), file.suffix
+    return name.endswith(f"{_SUFFIX}.txt") or (suffix != _SUFFIX and sorted(suffix.lower()) == sorted(_SUFFIX))
 
 
 def read_files(path: Path) -> dict[Path, bytes]:
@@ -55,7 +114,11 @@ def read_files(path: Path) -> dict[Path, bytes]:
     Raises:
         PolicyError: a file is missing, cannot be read or is larger than 256 MiB.
     """
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as exc:
+        raise PolicyError.at(path, f"cannot be read: {exc.strerror}") from None
+    if not is_folder:
         raise PolicyError.at(path, "is no folder", f"name a folder with {MODEL}, {POLICY} and {CATALOGUE}")
     problems: list[Problem] = []
     files: dict[Path, bytes] = {}
@@ -79,8 +142,10 @@ def read_files(path: Path) -> dict[Path, bytes]:
     return files
 
 
-def parse_bundle(path: Path, files: Mapping[Path, bytes]) -> Revision:
+def parse_bundle(path: Path, files: Mapping[Path, bytes], beside: Sequence[Problem] = ()) -> Revision:
     """The bundle that ``files`` (as :func:`read_files` gives them) are; ``path`` is for messages. Reads no file.
+
+    ``beside`` are warnings of what stands beside the files (:func:`strays`).
 
     Raises:
         PolicyError: as :func:`load_bundle`.
@@ -110,11 +175,17 @@ def parse_bundle(path: Path, files: Mapping[Path, bytes]) -> Revision:
         tree = parse_matcher(model)
     except PolicyError as exc:
         raise PolicyError([*exc.problems, *problems]) from None
+    matcher = MatcherCheck(model, tree, lines)
+    if matcher.problems:
+        # what the lines mean hangs on what is asked of them
+        raise PolicyError([*matcher.problems, *problems])
     check = LineCheck(model, tree, catalogue, lines)
     problems += check.problems
     if problems:
         raise PolicyError(problems)
-    return Revision(digest.hexdigest(), path, model.text, lines, catalogue, tuple(check.warnings))
+    return Revision(
+        digest.hexdigest(), path, model.text, lines, catalogue, (*beside, *matcher.warnings, *check.warnings)
+    )
 
 
 def _text(data: bytes, file: Path) -> str:

@@ -87,13 +87,16 @@ def verify_signature(revision: Revision, signers: Sequence[Signer]) -> Signer:
     """Which of ``signers`` vouches for ``revision``.
 
     Raises:
-        PolicyError: none does: the file ``bundle.sig`` is missing, of another revision, or by somebody else.
+        PolicyError: none does: ``bundle.sig`` is not there, not readable, of another revision, or by another key.
     """
     file = revision.path / SIGNATURE
     try:
         text = _read(file).decode("utf-8", "replace")
-    except KeyFileError:
-        raise PolicyError.at(file, "is missing: the bundle is not signed", "sign it with `authz policy sign`") from None
+    except KeyFileError as exc:
+        if not file.is_symlink() and not file.exists():
+            remedy = "sign it with `authz policy sign`"
+            raise PolicyError.at(file, "is missing: the bundle is not signed", remedy) from None
+        raise PolicyError(exc.problems) from None
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line and line[0] != "#"]
     for number, line in lines:
         words = line.split()

@@ -8,7 +8,9 @@ and what it cannot use it reports, once; the last good revision stays in force e
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +20,12 @@ from authz.errors import PolicyError
 from authz.forked import renew_in_child
 from authz.policy.load import bundle_files, load_bundle
 from authz.policy.revision import Revision
+from authz.policy.signature import SIGNATURE
 
 _LOG: Final = logging.getLogger("authz.policy")
 _ANY: Final = object()
+_RETRY: Final = 10.0
+_now = time.monotonic
 
 
 class PolicySource(Protocol):
@@ -54,8 +59,16 @@ class DirectorySource:
         return revision
 
     def signature(self) -> object:
-        """Something that differs whenever a file of the bundle has changed. Costs a few system calls."""
-        return tuple((file.name, _stat(file)) for file in bundle_files(self.path))
+        """Something that differs whenever a file of the bundle, or its signature, has changed.
+
+        Costs a few system calls.
+        """
+        try:
+            files = [*bundle_files(self.path), self.path / SIGNATURE]
+        except PolicyError as exc:
+            # what it cannot say is for load() to tell
+            return str(exc)
+        return tuple((file.name, _stat(file)) for file in files)
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:
@@ -70,7 +83,8 @@ class Watcher:
     """Looks at ``source`` from a thread of its own, and calls back from there.
 
     A source that has a ``signature()`` is read only when that has changed and then stayed the same for one interval,
-    so that a file caught half-written is left alone until it is whole. Any other source is read at each interval.
+    so that a file caught half-written is left alone until it is whole. What was refused is tried again every ten
+    seconds, since it may be mended elsewhere. Any other source is read at each interval.
 
     Args:
         source: where the policy comes from.
@@ -97,6 +111,7 @@ class Watcher:
         self._interval = interval
         self._seen: object = _ANY
         self._read: object = _ANY
+        self._retry_at = 0.0
         self._rejected = ""
         self.renew_locks()
         renew_in_child(self)
@@ -140,17 +155,17 @@ class Watcher:
         signature = self._signature()
         if signature is not None:
             settled, self._seen = signature == self._seen, signature
-            if not settled or signature == self._read:
+            if not settled or (signature == self._read and _now() < self._retry_at):
                 return
         try:
             revision = self._source.load()
         except PolicyError as exc:
             if signature is not None and self._signature() != signature:
                 return
-            self._read = signature if signature is not None else _ANY
+            self._have_read(signature)
             self._reject(exc)
             return
-        self._read = signature if signature is not None else _ANY
+        self._have_read(signature)
         if revision.id != self._current:
             try:
                 self._on_revision(revision)
@@ -158,7 +173,13 @@ class Watcher:
                 self._reject(exc)
                 return
             self._current = revision.id
+        self._retry_at = math.inf
         self._rejected = ""
+
+    def _have_read(self, signature: object) -> None:
+        """Until it is in force, it is read again in a while, also if nothing changes."""
+        self._read = signature if signature is not None else _ANY
+        self._retry_at = _now() + _RETRY
 
     def _signature(self) -> object:
         signature = getattr(self._source, "signature", None)

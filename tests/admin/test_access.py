@@ -101,7 +101,9 @@ BEYOND = {
     "a pattern of namespaces": ("keyMatch(r.dom, p.dom)", "regexMatch(r.dom, p.dom)", "without finite classes"),
     "a pattern of subjects": ("g(r.sub, p.sub)", "regexMatch(r.sub, p.sub)", "without finite classes"),
     "another function": ("g(r.sub, p.sub)", "globMatch(r.sub, p.sub)", "without finite classes"),
-    "two fields at once": ("g(r.sub, p.sub)", "(g(r.sub, p.sub) || r.dom == p.dom)", "no condition on one field"),
+    "two fields at once": (
+        "g(r.sub, p.sub)", "(g(r.sub, p.sub) || r.sub == p.sub && r.dom == p.dom)", "no condition on one field",
+    ),
     "the request alone": ("g(r.sub, p.sub)", 'g(r.sub, p.sub) && r.act != "admin"', "no condition on one field"),
     "priorities": (
         "some(where (p.eft == allow)) && !some(where (p.eft == deny))", "priority(p.eft) || deny", "order of the rules",

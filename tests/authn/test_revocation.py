@@ -20,7 +20,7 @@ from authz.authn.certificate import CertificateAuthenticator
 from authz.authn.chain import Authentication, Combine
 from authz.authn.crl import read_crl_file
 from authz.authn.jwt import TokenAuthenticator
-from authz.authn.revocation import Revocations, read_revocations
+from authz.authn.revocation import RevocationReader, Revocations
 from authz.credentials import BearerToken, ClientCertificate, Credential
 from authz.errors import AuthenticationError, KeyFileError
 from authz.reason import Reason
@@ -50,7 +50,7 @@ def fingerprint(shown: ClientCertificate) -> bytes:
 
 def watched(path: Path, text: str) -> WatchedFile[Revocations]:
     path.write_text(text)
-    return WatchedFile(path, read_revocations)
+    return WatchedFile(path, RevocationReader(["corp", "prod", "other"]))
 
 
 def change(file: WatchedFile[Any], content: str | bytes) -> bool:
@@ -118,24 +118,45 @@ def test_a_malformed_token_id_is_no_way_around_the_list() -> None:
         ("subject corp a\tb", "character that cannot be seen"),
         ("token  corp x", "named by|blank too many"),
         ("token corp x ", "blank too many"),
-        ("\ud800", "UTF-8"),
+        ("token corp \ud800", ":1: is not UTF-8"),
+        ("token corp a\rsubject corp b", ":1: a carriage return alone ends no line"),
+        ("# leaked\rsubject corp b", ":1: a carriage return alone ends no line"),
+        ("issuer corp\nsubject crop alice", ":2: no issuer or authority is named `crop`; did you mean `corp`?"),
+        ("token crop t-1", ":1: no issuer or authority is named `crop`"),
+        ("issuer copr", ":1: no issuer or authority is named `copr`; did you mean `corp`?"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "revoked"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(KeyFileError, match=message):
-        read_revocations(path)
+        RevocationReader(["corp", "prod"])(path)
 
 
-def test_a_list_that_goes_bad_stays_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_line_takes_no_other_one_down(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = watched(tmp_path / "revoked", "\ufefftoken corp t-1\nissuer prod\ntoken corp t-2\n")
+    assert change(file, "token corp t-1\nisuer prod\nsubject crop alice\ntoken corp t-3\n")
+    assert file.value.tokens == {("corp", "t-1"), ("corp", "t-2"), ("corp", "t-3")}
+    assert file.value.issuers == {"prod"}
+    assert not file.value.subjects
+    assert f"{file.path}:2: `isuer` cannot be revoked" in caplog.text
+    assert f"{file.path}:3: no issuer or authority is named `crop`; did you mean `corp`?" in caplog.text
+    assert "2 lines revoke nobody, and nothing is taken off the list meanwhile" in caplog.text
+    caplog.clear()
+    assert change(file, b"token corp t-4\ntoken corp \xff\n")
+    assert {("corp", "t-1"), ("corp", "t-4")} < file.value.tokens
+    assert ":2: is not UTF-8" in caplog.text
+    assert change(file, "token corp t-5\n")
+    assert file.value.tokens == {("corp", "t-5")}
+    assert not file.value.issuers
+
+
+def test_a_list_that_cannot_be_read_any_more_stays_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = watched(tmp_path / "revoked", "issuer corp")
-    assert not change(file, "isuer corp")
-    assert file.failures == 1
-    assert "keeping what" in caplog.text
     file.path.unlink()
     assert not file.look()
-    assert file.failures == 2
+    assert "keeping what" in caplog.text
+    assert file.failures == 1
     authenticator = TokenAuthenticator([issuer()], revocations=file)
     assert refusal(authenticator, MINTER.mint(now=NOW)) is Reason.CREDENTIAL_REVOKED
     assert change(file, "issuer other")

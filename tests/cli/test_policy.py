@@ -240,6 +240,14 @@ def test_a_revision_of_git_is_a_bundle(folder: Path, capsys: pytest.CaptureFixtu
     git("init", "-q")
     git("add", "policies")
     git("commit", "-qm", "first")
+    more = Path("policies/default/policy.d")
+    more.mkdir()
+    (more / "März.csv").write_text("p, role:packer, shop, *, read, allow\n")
+    (more / ".#März.csv").write_text("an editor's own")
+    git("add", "policies")
+    git("commit", "-qm", "second")
+    assert main(["policy", "diff", "HEAD:policies/default", "policies/default"]) == 0
+    capsys.readouterr()
     with Path("policies/default/policy.csv").open("a") as file:
         file.write(CHANGED)
     assert main(["policy", "diff", "HEAD:policies/default", "policies/default"]) == 3

@@ -60,6 +60,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "corp.pem").write_bytes(OTHER_CA.pem)
     (tmp_path / "key.pem").write_bytes(MINTER.key.public_pem())
     (tmp_path / "secret").write_text("s" * 64 + "\n")
+    (tmp_path / "revoked").write_text("issuer corp\nissuer pord\n")
     return tmp_path
 
 
@@ -228,6 +229,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("leeway: 10s", "forwarded: {peer: ['user:prod:x']}", "peers` is missing"),
     ("leeway: 10s", "revocations: absent", "absent: cannot be read"),
     ("leeway: 10s", "revocations: jwks.json", "cannot be revoked"),
+    ("leeway: 10s", "revocations: revoked", "revoked:2: no issuer or authority is named `pord`; did you mean `prod`"),
     ("issuer: https://idp.corp.example", "issuer: 'https://idp .example'", "`issuer` has a blank"),
     ("{jwks_file: jwks.json}", "{discovery: {allow_insecure_http: 1}}", "must be a boolean"),
     ("map: spiffe", "map: spiffe\n  intermediates_file: absent", "absent: cannot be read"),

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import authz
+from authz.admin.sign import new_key, sign
+from authz.policy.load import load_bundle
 from examples.orders.keys import Keys
 from tests.adapters.orders import POLICIES, configure
 
@@ -66,6 +68,31 @@ def test_an_edited_policy_comes_into_force_and_a_broken_one_does_not(running: tu
     assert engine.policy.revision.id == first
     names = [event["event"] for event in events(bundle)]
     assert names == ["policy.loaded", "policy.loaded", "policy.rejected", "policy.loaded"]
+
+
+SIGNED = "bundle\n  require_signature: [key.pub.pem]"
+
+
+def test_a_bundle_that_is_edited_in_place_comes_into_force_when_it_is_signed(tmp_path: Path) -> None:
+    config, keys = configure(tmp_path)
+    shutil.copytree(POLICIES / "default", bundle := tmp_path / "bundle")
+    new_key(tmp_path / "key.pem")
+    sign(bundle, tmp_path / "key.pem")
+    config.write_text(config.read_text().replace(str(POLICIES / "default"), SIGNED))
+    policy = bundle / "policy.csv"
+    with authz.load_config(config) as engine:
+        assert allowed(engine, keys)
+        first = engine.policy.revision.id
+        policy.write_text(policy.read_text() + "p, user:staff:rita, *, *, *, deny\n")
+        eventually(lambda: events(bundle)[-1]["event"] == "policy.rejected")
+        assert "a file was changed since" in str(events(bundle)[-1]["problems"])
+        assert engine.policy.revision.id == first
+
+        sign(bundle, tmp_path / "key.pem")
+        eventually(lambda: engine.policy.revision.id == load_bundle(bundle).id)
+        assert not allowed(engine, keys)
+    names = [event["event"] for event in events(bundle)]
+    assert names == ["policy.loaded", "policy.rejected", "policy.loaded"]
 
 
 def test_a_policy_that_is_not_watched_stays(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 import authz
+from authz.admin.sign import new_key, sign
 from authz.cli import main
 from authz.config.policy import PolicyMaker
 from authz.decision.shadow import ShadowAuthorizer
 from authz.engine import Policy
 from authz.policy.load import load_bundle
 from authz.policy.revision import Revision
+from authz.policy.signature import SIGNATURE
 from examples.orders.keys import Keys
 from tests.adapters.orders import POLICIES, configure
 from tests.config.test_follow import METHOD, events, eventually
@@ -103,6 +105,22 @@ def test_the_log_tells_which_of_the_two_has_changed(tmp_path: Path, capsys: pyte
     assert all(words in line for words, line in zip(told, shown[1:], strict=True)), shown
 
 
+def test_a_shadow_is_followed_while_the_signature_is_that_of_the_next_bundle(tmp_path: Path) -> None:
+    config, keys, policy, shadow = configured(tmp_path)
+    bundle, waiting = policy.parent, tmp_path / "waiting"
+    new_key(tmp_path / "key.pem")
+    sign(bundle, tmp_path / "key.pem")
+    shutil.copytree(bundle, waiting)
+    (waiting / "policy.csv").write_text(policy.read_text() + "# the next one\n")
+    sign(waiting, tmp_path / "key.pem")
+    config.write_text(config.read_text().replace("shadow:", "require_signature: [key.pub.pem]\n  shadow:"))
+    with authz.load_config(config) as engine:
+        (bundle / SIGNATURE).write_text((waiting / SIGNATURE).read_text())
+        shadow.write_text(shadow.read_text().replace(READS, READS.replace("*", "shop", 1)))
+        eventually(lambda: ask(engine, keys).shadow is not None)
+        assert engine.policy.revision.id == load_bundle(bundle).id
+
+
 @pytest.mark.parametrize("slow", ["bundle", "shadow"])
 def test_two_watchers_that_adopt_at_once_lose_no_change(
     slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,8 +132,8 @@ def test_two_watchers_that_adopt_at_once_lose_no_change(
     with authz.load_config(config) as engine:
         first = engine.policy
 
-        def make_slowly(maker: PolicyMaker, revision: Revision) -> Policy:
-            made = make(maker, revision)
+        def make_slowly(maker: PolicyMaker, revision: Revision, *, in_force: bool = False) -> Policy:
+            made = make(maker, revision, in_force=in_force)
             if not read.is_set() and (revision.id != first.revision.id) == (slow == "bundle"):
                 read.set()
                 until = time.monotonic() + 2

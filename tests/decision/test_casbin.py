@@ -209,7 +209,7 @@ def test_a_bundle_whose_matcher_fails(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_error_stays_what_it_is(tmp_path: Path) -> None:
-    text = MODEL.replace("m = g(", "m = r.sub + p.sub || g(")
+    text = MODEL.replace("m = g(", "m = r.sub + p.sub + r.dom + p.dom + r.obj + p.obj + r.act + p.act || g(")
     authorizer = authorizer_for(load_bundle(write_bundle(tmp_path / "b", model=text)))
     with pytest.raises(EvaluationError, match=r"^the matcher gave str"):
         authorizer.authorize(caller("reader"), Call("/shop.Orders/Get", ("a",)))

@@ -12,7 +12,10 @@ from authz.policy.load import load_bundle
 from tests.bundle import MODEL, write_bundle
 
 PATTERNS = MODEL.replace("keyMatch(r.obj, p.obj)", "regexMatch(r.obj, p.obj)")
-SPECIAL = MODEL.rstrip() + ' || (p.sub == "role:special" && r.act + "" == p.act)\n'
+SPECIAL = MODEL.rstrip() + (
+    ' || (g(r.sub, "role:special") && p.sub == "role:special" && keyMatch(r.dom, p.dom) && keyMatch(r.obj, p.obj)'
+    ' && r.act + "" == p.act)\n'
+)
 BY_CASBIN = MODEL.rstrip() + ' && r.act + "" == p.act\n'
 
 RULES = """\

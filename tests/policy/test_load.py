@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import os
 import re
+import resource
+import shutil
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
+from authz.authn.subject import subject_problem
 from authz.claims import base as claims
 from authz.errors import Place, PolicyError, Problem
 from authz.policy import check, load
@@ -28,7 +36,12 @@ LINES = [
     ("p, role:a, *, *, read, allow, x", "1:1", "has 6 fields", "write p, sub"),
     ("p, role:a, *, *, , allow", "1:18", "a field is empty", "write a value"),
     ("g, role:a", "1:1", "has 1 fields, `g` has 2", "write g, member, role"),
-    ("p, admin, *, *, read, allow", "1:4", "`admin` is no subject", "write `role:admin` or `user:admin`"),
+    (
+        "p, admin, *, *, read, allow",
+        "1:4",
+        "`admin` is no subject",
+        "`role:admin`, or `user:<prefix of the issuer>admin`",
+    ),
     ("p, Role:admin, *, *, read, allow", "1:4", "`Role:admin` is no subject", "write `role:admin`"),
     ("p, role:, *, *, read, allow", "1:4", "`role:` is no role", "ASCII letters"),
     ("p, role:*, *, *, read, allow", "1:4", "`role:*` is no role", "ASCII letters"),
@@ -66,7 +79,14 @@ LINES = [
         "grants anything to `role:aa`",
         "did you mean `role:a`",
     ),
-    ("p, role:a, *, *, read, allow\ng, alice, role:a", "2:4", "`alice` is no subject", "user:alice"),
+    ("p, role:a, *, *, read, allow\ng, alice, role:a", "2:4", "`alice` is no subject", "of the issuer>alice`"),
+    (
+        "p, user:corp:a?b, *, *, *, deny",
+        "1:4",
+        "is no subject of any caller: it has one of the characters",
+        "audit log",
+    ),
+    ("p, user:corp:a\u00ad, *, *, *, deny", "1:4", "of any caller: it has a character that cannot be seen", "record"),
     ("p, role:a, *, *, read, allow\ng, user:x, user:y", "2:12", "`user:y` is no role", "write `role:y`"),
     ("p, role:a, *, *, read, allow\ng, role:b, role:a\ng, role:a, role:b", "3:1", "role:a -> role:b", "remove one"),
     ("p, role:a, *, *, read, allow\ng, role:a, role:a", "2:1", "closes the circle role:a -> role:a", "remove one"),
@@ -143,9 +163,11 @@ def test_the_lines_of_every_file_in_order(tmp_path: Path) -> None:
     (bundle / "policy.d").mkdir()
     (bundle / "policy.d" / "20.csv").write_text("p,role:y,  ns-1 ,*,*,deny")
     (bundle / "policy.d" / "10.csv").write_text("  p, role:x, *, *, read, allow\n")
-    (bundle / "policy.d" / "README").write_text("no policy")
+    for name in (".gitkeep", "10.csv~", "#10.csv#", ".10.csv.swp"):
+        (bundle / "policy.d" / name).write_text("no policy")
     (bundle / "policy.d" / ".#10.csv").symlink_to("somebody@somewhere")
     revision = load_bundle(bundle)
+    assert revision.warnings == ()
     assert [str(line.place).rpartition("/")[2] + " " + line.text for line in revision.lines] == [
         "policy.csv:2:1 p, role:reader, *, *, read, allow",
         "policy.csv:3:1 p, role:writer, *, *, write, allow",
@@ -211,6 +233,70 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     ]
 
 
+DENIAL = "p, role:reader, *, *, read, deny\n"
+
+
+def test_a_further_folder_that_cannot_be_read_is_not_one_that_is_not_there(tmp_path: Path) -> None:
+    """A denial may stand in it."""
+    bundle = write_bundle(tmp_path / "b")
+    more = bundle / "policy.d"
+    more.mkdir()
+    (more / "10.csv").write_text(DENIAL)
+    held: list[int] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(PolicyError, match=r"policy\.d: cannot be read: Too many open files"):
+            load.bundle_files(bundle)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    shutil.rmtree(more)
+    for there, why in (("/nonexistent/mount", "No such file"), ("policy.d", "Too many levels"), (None, "Not a dir")):
+        if there:
+            more.symlink_to(there)
+        else:
+            more.write_text(DENIAL)
+        with pytest.raises(PolicyError, match=rf"policy\.d: cannot be read: {why}.*; mend it, or remove it"):
+            load_bundle(bundle)
+        more.unlink()
+    assert len(load_bundle(bundle).lines) == 3
+
+
+def test_a_bundle_that_may_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(PolicyError, match="b: cannot be read: Permission denied"):
+        load_bundle(write_bundle(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("name", ["10.CSV", "10.Csv", "10.csv.txt", "10.cvs"])
+def test_a_further_file_whose_name_is_mistyped(tmp_path: Path, name: str) -> None:
+    bundle = write_bundle(tmp_path / "b")
+    (bundle / "policy.d").mkdir()
+    (bundle / "policy.d" / name).write_text(DENIAL)
+    with pytest.raises(PolicyError, match=rf"policy\.d/{name}: is not read.*end its name in `.csv`"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["README", "10.csv.disabled", "10", "more/10.csv"])
+def test_what_stands_beside_the_further_files_is_told(tmp_path: Path, name: str) -> None:
+    bundle = write_bundle(tmp_path / "b")
+    (bundle / "policy.d" / name).parent.mkdir(parents=True)
+    (bundle / "policy.d" / name).write_text(DENIAL)
+    revision = load_bundle(bundle)
+    assert len(revision.lines) == 3
+    assert [each.message for each in revision.warnings] == [
+        "is not read: the policy files of `policy.d` are those named *.csv"
+    ]
+
+
 WARNINGS = [
     # a policy, and what is said of it
     ("", ["has no rule: every call is denied"]),
@@ -251,7 +337,7 @@ OTHER_MODELS = [
     ("keyMatch(r.dom, p.dom)", "r.dom == p.dom", "p, role:a, *, *, read, allow", "would not be a pattern here"),
     ("keyMatch(r.dom, p.dom)", "keyMatch2(r.dom, p.dom)", "p, role:a, a*b, *, read, allow", ""),
     ("keyMatch(r.obj", "regexMatch(r.obj", "p, role:a, shop, ^/shop.*/Get$, read, allow", ""),
-    ("(p.act ==", "regexMatch(r.act, p.act) || (p.act ==", "p, role:a, shop, *, (read)|(write), allow", ""),
+    ("(p.act ==", "(regexMatch(r.act, p.act) || p.act ==", "p, role:a, shop, *, (read)|(write), allow", ""),
     (" && !some(where (p.eft == deny))", "", "p, role:a, *, *, read, deny", "the model's effect ignores every denial"),
     ("act, eft", "act, eft, priority", "p, role:a, *, *, read, allow, high", "`high` is no priority; write a number"),
     ("act, eft", "act, eft, note", "p, role:a, *, *, read, allow, since spring", ""),
@@ -305,6 +391,64 @@ def test_lines_are_read_again_when_they_were_let_go(tmp_path: Path) -> None:
     lines.add("p, role:z, *, *, read, allow", "more.csv", problems)
     assert lines.rows() == [*before, ["p", "role:z", "*", "*", "read", "allow"]]
     assert lines.place(len(before), 3) == Place("more.csv", 1, 15)
+
+
+BLANKS = [
+    chr(code)
+    for code in range(sys.maxunicode + 1)
+    if chr(code).isspace() or unicodedata.category(chr(code)) in ("Cc", "Zs", "Zl", "Zp")
+]
+
+
+NAMES = st.text(st.one_of(st.sampled_from("#()[];,|*@:/ .'-_=+<>"), st.characters()), min_size=1, max_size=12)
+
+
+@settings(max_examples=600, deadline=None, database=None)
+@given(NAMES)
+@example("José O'Neil (Ops)")
+def test_whoever_can_be_proven_can_be_denied(name: str) -> None:
+    """A subject that no line can name could do whatever its roles allow, and no rule could take that back."""
+    assume(not subject_problem(name))
+    lines, problems = PolicyLines(), list[Problem]()
+    lines.add(f"p, user:corp:{name}, *, *, *, deny", "policy.csv", problems)
+    assert not problems
+    assert check._subject(f"user:corp:{name}") is None
+    assert [line.fields[0] for line in lines] == [f"user:corp:{name}"]
+
+
+@pytest.mark.parametrize("place", ["deny{}", "{}p, role:x", "role:x{}", ", *,{} *", "re{}ad"])
+def test_no_character_but_the_plain_blank_is_a_blank(place: str) -> None:
+    """Of any other, one Casbin makes a part of the value, and another one none: a denial would be no denial."""
+    text = "p, role:x, *, *, read, deny"
+    assert len(BLANKS) > 60
+    for blank in BLANKS:
+        if blank == "\n" or (blank == " " and place == "re{}ad"):
+            continue
+        lines, problems = PolicyLines(), list[Problem]()
+        lines.add(text.replace(place.replace("{}", ""), place.format(blank), 1), "policy.csv", problems)
+        if blank == " " or (blank == "\r" and place == "deny{}"):
+            assert not problems
+            assert [line.text for line in lines] == [text]
+        else:
+            assert f"U+{ord(blank):04X}" in problems[0].message, hex(ord(blank))
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
+def test_what_only_looks_like_the_end_of_a_line_hides_no_rule(tmp_path: Path, end: str) -> None:
+    policy = f"{POLICY}# suspended{end}p, role:reader, *, *, *, deny\n"
+    with pytest.raises(PolicyError, match=rf"policy.csv:4:12: the character U\+{ord(end):04X} ends no line"):
+        load_bundle(write_bundle(tmp_path / "b", policy))
+    assert len(load_bundle(write_bundle(tmp_path / "b", POLICY.replace("\n", "\r\n") + "# the end\r")).lines) == 3
+
+
+def test_a_line_is_read_again_as_it_was_read_before(tmp_path: Path) -> None:
+    policy = " p ,role:a , *,*,read,allow \r\n  p,role:b,*, * ,write , deny  "
+    lines = load_bundle(write_bundle(tmp_path / "b", policy)).lines
+    assert isinstance(lines, PolicyLines)
+    before = list(lines.take_rows())
+    assert before == [["p", "role:a", "*", "*", "read", "allow"], ["p", "role:b", "*", "*", "write", "deny"]]
+    assert lines.rows() == before == [[line.ptype, *line.fields] for line in (lines[0], lines[1])]
+    assert [lines.written(index)[0] for index in (0, 1)] == [", ".join(row) for row in before]
 
 
 def test_the_collector_is_as_it_was_before() -> None:

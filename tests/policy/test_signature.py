@@ -72,6 +72,13 @@ def test_another_key_that_says_it_is_this_one(bundle: Path, keys: dict[str, Path
         verify(bundle, [keys["ours"]])
 
 
+def test_a_signature_that_cannot_be_read_is_not_one_that_is_missing(bundle: Path, keys: dict[str, Path]) -> None:
+    (bundle / SIGNATURE).unlink()
+    (bundle / SIGNATURE).symlink_to(SIGNATURE)
+    with pytest.raises(PolicyError, match="cannot be read: Too many levels"):
+        verify(bundle, [keys["ours"]])
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "a b\n", "\x00\xff\n"])
 def test_no_signature(text: str, bundle: Path, keys: dict[str, Path]) -> None:
     (bundle / SIGNATURE).write_text(text)

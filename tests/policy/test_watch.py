@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from authz.errors import PolicyError
+from authz.policy import watch
 from authz.policy.load import load_bundle
 from authz.policy.revision import Revision
 from authz.policy.watch import DirectorySource, Watcher
@@ -111,6 +112,53 @@ def test_the_symlink_swap_of_a_config_map(tmp_path: Path) -> None:
     (tmp_path / "..data_tmp").symlink_to("..2026_2")
     (tmp_path / "..data_tmp").rename(tmp_path / "..data")
     assert watched.look() == ["4 lines"]
+
+
+def test_a_config_map_that_is_the_further_folder(watched: Watched) -> None:
+    more = watched.path / "policy.d"
+    line = "p, role:x, *, *, read, allow\n"
+    for folder, policy in (("..2026_1", line), ("..2026_2", line + line.replace("x", "y"))):
+        (more / folder).mkdir(parents=True)
+        (more / folder / "10.csv").write_text(policy)
+    (more / "..data").symlink_to("..2026_1")
+    (more / "10.csv").symlink_to(Path("..data") / "10.csv")
+    assert watched.look() == ["4 lines"]
+    assert load_bundle(watched.path).warnings == ()
+    (more / "..data_tmp").symlink_to("..2026_2")
+    (more / "..data_tmp").rename(more / "..data")
+    assert watched.look() == ["5 lines"]
+
+
+def test_a_further_folder_that_cannot_be_read_is_told_and_nothing_of_it_is_dropped(watched: Watched) -> None:
+    more = watched.path / "policy.d"
+    more.mkdir()
+    (more / "10.csv").write_text("p, role:reader, *, *, *, deny\n")
+    assert watched.look() == ["4 lines"]
+    more.rename(watched.path / "away")
+    more.symlink_to("/nonexistent/mount")
+    assert watched.look() == ["cannot be read: No such file or directory"]
+    assert watched.look() == []
+    more.unlink()
+    (watched.path / "away").rename(more)
+    assert watched.look() == []
+    (more / "10.csv").rename(more / "10.CSV")
+    assert watched.look() == ["is not read: the policy files of `policy.d` are those named *.csv"]
+
+
+def test_what_was_refused_is_tried_again(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be mended elsewhere: a disk, a limit of open files. No file need change for that."""
+    moment = [1000.0]
+    monkeypatch.setattr(watch, "_now", lambda: moment[0])
+    overwrite(watched.path, OTHER)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        assert watched.look() == ["cannot be read: Too many open files"]
+    assert watched.look() == []
+    moment[0] += 10
+    assert watched.look() == ["4 lines"]
+    moment[0] += 10
+    monkeypatch.setattr(DirectorySource, "load", lambda _: pytest.fail("what is in force is not read again"))
+    assert watched.look() == []
 
 
 def test_a_half_written_file_is_left_alone(watched: Watched) -> None:
