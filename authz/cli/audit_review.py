@@ -14,6 +14,7 @@ from authz.cli import Exit, Subparsers
 from authz.cli.table import cell, table, table_lines
 from authz.errors import AuditError
 from authz.review.logs import Logs
+from authz.review.outcome import told
 from authz.review.search import Search
 
 _COLUMNS = ("time", "decision", "sub", "method", "namespace", "reason", "id")
@@ -52,11 +53,9 @@ def register_review(commands: Subparsers) -> None:
 
     _command(commands, "suggest", "the least policy that covers what somebody did", _suggest, first="subject")
 
-    odd = _command(
-        commands, "anomalies", "what is there for the first time, and bursts of refusals", _odd, search=False
-    )
+    odd = _command(commands, "anomalies", "what is there for the first time, and bursts of denials", _odd, search=False)
     odd.add_argument("--hours", type=float, default=24.0, help="the end of the log to look at (default 24)")
-    odd.add_argument("--burst", type=int, default=20, help="refusals within a minute that are a burst (default 20)")
+    odd.add_argument("--burst", type=int, default=20, help="denials within a minute that are a burst (default 20)")
 
     report = _command(commands, "report", "a folder for the evidence of an audit", _report, search=False, rows=False)
     report.add_argument("--to", type=Path, required=True, help="the new folder")
@@ -154,16 +153,22 @@ def _query(options: argparse.Namespace) -> int:
             raise AuditError(f"`{name}` is no field of a record; write some of: {', '.join(COLUMNS)}")
     with _opened(options) as logs:
         rows = logs.scan(search, options.limit)
-        found = _out(options, columns, map(plain, rows) if options.json else rows, "nothing found")
+        found = _out(options, columns, map(plain if options.json else _told, rows), "nothing found")
     if options.follow:
         from authz.review.follow import follow
 
         for record in follow(options.logs, search):
+            shown = _told(record)
             print(
-                json.dumps(record) if options.json else "  ".join(cell(record.get(name)) for name in columns),
+                json.dumps(record) if options.json else "  ".join(cell(shown.get(name)) for name in columns),
                 flush=True,
             )
     return Exit.OK if found or options.follow else Exit.FINDING
+
+
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    """A record for a table, where a decision that did not count must not look like one that did."""
+    return {**record, "decision": told(record)}
 
 
 def _hashed(text: str, key: Path) -> str:
@@ -209,8 +214,11 @@ def _denied(options: argparse.Namespace) -> int:
     from authz.review.denied import denied
 
     with _opened(options) as logs:
+        rows = denied(logs, Search.parse(options.search), bundle=options.policy)
         columns = ["count", "sub", "method", "namespace", "reason", "first", "last", "remedy"]
-        _out(options, columns, denied(logs, Search.parse(options.search), bundle=options.policy), "nothing was refused")
+        if any(row.let_in for row in rows):
+            columns.insert(5, "let_in")
+        _out(options, columns, rows, "nothing was denied")
     return Exit.OK
 
 
@@ -219,7 +227,10 @@ def _who_did(options: argparse.Namespace) -> int:
 
     with _opened(options) as logs:
         rows = who_did(logs, options.method, options.namespace, options.policy)
-        _out(options, ["sub", "did", "refused", "last", "can", "roles"], rows, "nobody did, and nobody known can")
+        columns = ["sub", "did", "refused", "last", "can", "roles"]
+        if any(row.unenforced for row in rows):
+            columns.insert(2, "unenforced")
+        _out(options, columns, rows, "nobody who was proven called it")
     return Exit.OK
 
 

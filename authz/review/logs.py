@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from authz.audit.segment import SUFFIXES
 from authz.errors import AuditError
+from authz.review.outcome import LET_IN
 from authz.review.search import Search
 
 Row: TypeAlias = dict[str, Any]
@@ -26,7 +27,8 @@ COLUMNS: Final = {
     "span_id": "VARCHAR", "grpc_code": "VARCHAR", "eval_us": "BIGINT", "redacted": "VARCHAR[]", "truncated": "BOOLEAN",
     "before": "VARCHAR", "bundle": "VARCHAR", "problems": "VARCHAR[]", "count": "BIGINT", "from": "BIGINT",
     "to": "BIGINT", "cause": "VARCHAR", "host": "VARCHAR", "let_through": "BOOLEAN",
-    "shadow_version": "VARCHAR", "shadow_before": "VARCHAR",
+    "enforced": "BOOLEAN", "shadow_decision": "VARCHAR", "shadow_reason": "VARCHAR", "shadow_rule": "VARCHAR",
+    "shadow_rule_src": "VARCHAR", "shadow_version": "VARCHAR", "shadow_before": "VARCHAR",
     "asked": "VARCHAR", "by": "VARCHAR", "logs": "VARCHAR[]",
 }  # fmt: skip
 """The fields of records and events, flat, and their types in DuckDB."""
@@ -86,7 +88,9 @@ class Logs:
                 " AND list_has_all((SELECT coalesce(list(name), []) FROM reviewed), namespaces)"
             )
         self._connection.execute(f"CREATE VIEW records AS SELECT * FROM lines WHERE event IS NOT NULL{allowed}")
-        self._connection.execute("CREATE VIEW decisions AS SELECT * FROM records WHERE event = 'decision'")
+        self._connection.execute(
+            f"CREATE VIEW decisions AS SELECT *, {LET_IN} AS let_in FROM records WHERE event = 'decision'"
+        )
 
     def _union(self) -> str:
         columns = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -115,6 +119,8 @@ class Logs:
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The answer to a question in SQL, about ``decisions`` or ``records``: one dictionary for each row.
+
+        A decision has the column ``let_in`` besides those of a record.
 
         Raises:
             AuditError: it cannot be answered.

@@ -2,7 +2,8 @@
 
 A word is ``<field>:<value>``; all of them must hold. ``*`` and ``?`` stand for any characters, a comma separates values
 of which one must hold, ``-`` in front turns a word round, quotes keep blanks together. A word without a field is looked
-for in the subject, the method, the namespaces and the reason. ``decision:deny`` is whatever was not allowed.
+for in the subject, the method, the namespaces and the reason. ``decision:deny`` is whatever was not allowed, ``let:in``
+whoever was let in all the same.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from typing import Any, Final
 
 from authz.document import did_you_mean
 from authz.errors import AuthzError
+from authz.review.outcome import LET_IN, was_let_in
 
 _FIELDS: Final = {
     "sub": "sub", "ns": "namespaces", "decision": "decision", "method": "method", "service": "service",
     "reason": "reason", "rule": "rule", "iss": "iss", "authn": "authn", "key": "key_id", "cert": "cert_fp",
     "role": "roles", "id": "id", "event": "event", "code": "code", "policy": "policy_version", "ip": "peer_ip",
     "agent": "user_agent", "trace": "trace_id", "status": "grpc_code", "writer": "writer", "seq": "seq",
-    "us": "eval_us", "since": "time", "until": "time",
+    "us": "eval_us", "since": "time", "until": "time", "let": "let_in", "enforced": "enforced",
+    "shadow": "shadow_decision",
 }  # fmt: skip
 _LISTS: Final = ("namespaces", "roles")
 _NUMBERS: Final = ("seq", "eval_us")
+_EFFECTS: Final = ("decision", "shadow_decision")
+_FLAGS: Final = {"let_in": ("in", "out"), "enforced": ("true", "false")}
 _ANYWHERE: Final = ("sub", "method", "namespaces", "reason")
 _AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d|w)")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -115,6 +120,8 @@ def _term(word: str, now: datetime) -> Term:
         return Term(name, (_moment(name, value, now),), negative)
     if _FIELDS[name] in _NUMBERS and not all(_NUMBER.fullmatch(each) for each in values):
         raise SearchError(f"`{word}` compares no number; write `{name}:12` or `{name}:>12`")
+    if (flags := _FLAGS.get(_FIELDS[name])) and not set(values) <= set(flags):
+        raise SearchError(f"`{word}` says neither; write `{name}:{flags[0]}` or `{name}:{flags[1]}`")
     if name == "sub":
         values = tuple(each if each.startswith(("user:", "*")) else f"user:{each}" for each in values)
     return Term(name, values, negative)
@@ -151,8 +158,12 @@ def _sql(term: Term) -> tuple[str, list[Any]]:
                 sign, number = _NUMBER.fullmatch(value).groups()  # type: ignore[union-attr]
                 parts.append(f"{each} {sign or '='} ?")
                 parameters.append(int(number))
-            elif each == "decision" and value == "deny":
-                parts.append("decision IN ('deny', 'no_opinion')")
+            elif each in _FLAGS:
+                holds = LET_IN if each == "let_in" else "coalesce(enforced, true)"
+                parts.append(f"(event = 'decision' AND {holds} = ?)")
+                parameters.append(value == _FLAGS[each][0])
+            elif each in _EFFECTS and value == "deny":
+                parts.append(f"{each} IN ('deny', 'no_opinion')")
             elif each == "namespaces" and value == CLUSTER:
                 parts.append("(event = 'decision' AND namespace IS NULL)")
             elif each in _LISTS:
@@ -186,7 +197,10 @@ def _one(column: str, value: str, fields: Mapping[str, Any]) -> bool:
         return {"": found == limit, ">": found > limit, "<": found < limit, ">=": found >= limit, "<=": found <= limit}[
             sign
         ]
-    if column == "decision" and value == "deny":
+    if column in _FLAGS:
+        holds = was_let_in(fields) if column == "let_in" else found is not False
+        return fields.get("event") == "decision" and holds == (value == _FLAGS[column][0])
+    if column in _EFFECTS and value == "deny":
         return found in ("deny", "no_opinion")
     if column == "namespaces" and value == CLUSTER:
         return fields.get("event") == "decision" and fields.get("namespace") is None

@@ -29,6 +29,7 @@ from authz.engine import Engine
 from authz.errors import AuthzError
 from authz.review import page
 from authz.review.logs import Logs, Row
+from authz.review.outcome import told
 from authz.review.page import Html
 from authz.review.report import sections
 from authz.review.search import Search
@@ -256,7 +257,7 @@ def _records(logs: Logs, query: dict[str, str], seen: str) -> str:
     found = page.table(
         ["time", "decision", "subject", "method", "namespaces", "reason", "record"],
         [
-            [row["time"], page.effect(row["decision"] or row["event"]), page.code(row["sub"]), page.code(row["method"]),
+            [row["time"], page.effect(told(row) or row["event"]), page.code(row["sub"]), page.code(row["method"]),
              row["namespaces"], row["reason"], _link(row)]
             for row in rows
         ],

@@ -54,8 +54,9 @@ class Doer:
     Attributes:
         sub: who.
         roles: roles at the latest call.
-        did: how often it was allowed.
-        refused: how often it was not.
+        did: how often they were let in.
+        unenforced: how often of these that was no allow, and nothing was enforced.
+        refused: how often they were not let in.
         last: when it was called last; None: never.
         can: whether the policy that was named allows it; None: none was named, or it cannot tell.
     """
@@ -63,6 +64,7 @@ class Doer:
     sub: str
     roles: tuple[str, ...]
     did: int
+    unenforced: int
     refused: int
     last: datetime | None
     can: bool | None
@@ -84,15 +86,24 @@ def who_did(logs: Logs, method: str, namespace: str | None = None, bundle: Path 
     where, parameters = Search.parse(words).sql()
     rows = logs.ask(
         "SELECT sub, arg_max(roles, time) AS roles, arg_max(authn, time) AS authn, arg_max(iss, time) AS iss, "
-        f"count(*) FILTER (decision = 'allow' AND {where}) AS did, "
-        f"count(*) FILTER (decision <> 'allow' AND {where}) AS refused, max(time) FILTER ({where}) AS last "
+        f"count(*) FILTER (let_in AND {where}) AS did, "
+        f"count(*) FILTER (let_in AND decision <> 'allow' AND {where}) AS unenforced, "
+        f"count(*) FILTER (NOT let_in AND {where}) AS refused, max(time) FILTER ({where}) AS last "
         "FROM decisions WHERE sub IS NOT NULL GROUP BY sub ORDER BY did DESC, refused DESC, sub",
-        [*parameters, *parameters, *parameters],
+        [*parameters, *parameters, *parameters, *parameters],
     )
     asked = logs.ask(f"SELECT DISTINCT method, namespaces FROM decisions WHERE {where} LIMIT 1000", parameters)
     able = _able(rows, asked, bundle) if bundle is not None else {}
     doers = [
-        Doer(row["sub"], tuple(row["roles"] or ()), row["did"], row["refused"], row["last"], able.get(row["sub"]))
+        Doer(
+            row["sub"],
+            tuple(row["roles"] or ()),
+            row["did"],
+            row["unenforced"],
+            row["refused"],
+            row["last"],
+            able.get(row["sub"]),
+        )
         for row in rows
     ]
     return [doer for doer in doers if doer.did or doer.refused or doer.can]

@@ -76,7 +76,7 @@ COMMANDS = [
     (["query", "", "audit", "--columns", "time,secret"], 4, "`secret` is no field of a record"),
     (["show", "01", "audit"], 4, "several records have the id"),
     (["denied", "audit", "-q", "sub:staff:otto"], 0, "p, user:staff:otto, globex"),
-    (["denied", "audit", "-q", "sub:nobody"], 0, "nothing was refused"),
+    (["denied", "audit", "-q", "sub:nobody"], 0, "nothing was denied"),
     (["who-did", "*PurgeNamespace", "audit"], 0, "user:staff:otto"),
     (["changes", "audit"], 0, "no_opinion to allow"),
     (["replay", "audit", "--policy", "policies/default"], 3, "allow   no_opinion"),
@@ -84,7 +84,7 @@ COMMANDS = [
     (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 0, "role:worker"),
     (["suggest", "staff:walt", "audit"], 0, "p, user:staff:walt, acme"),
     (["suggest", "staff:nobody", "audit"], 3, "nothing more"),
-    (["anomalies", "audit"], 3, "refusals within a minute"),
+    (["anomalies", "audit"], 3, "denials within a minute"),
     (["compact", "audit"], 0, "no closed segment"),
 ]
 

@@ -101,7 +101,8 @@ def test_the_report_is_a_page_that_a_browser_shows_whole(incident: Path, tmp_pat
     tab.on("console", lambda message: errors.append(message.text))
     tab.goto((tmp_path / "evidence" / "report.html").as_uri())
     titles = tab.locator("h2").all_inner_texts()
-    assert titles == ["Verification", "Timeline", "Refused most often", "Grants used", "Policy changes", "Worth a look"]
+    assert titles == ["Verification", "Timeline", "Denied most often", "Rules that decided", "Policy changes",
+                      "Worth a look"]  # fmt: skip
     assert tab.locator("svg rect").count() > 50
     assert "user:staff:otto" in tab.inner_text("main")
     assert len(loaded) == 1, "it loads nothing but itself"
