@@ -34,7 +34,7 @@ from authz.review.report import write_report
 from authz.review.search import Search
 from authz.review.show import show
 from authz.review.unused import unused
-from authz.review.usage import suggest, who_did
+from authz.review.usage import suggest
 from examples.incident.__main__ import MISTAKE
 from tests.audit.logs import record
 
@@ -113,14 +113,6 @@ def test_without_its_policy_a_record_is_shown_all_the_same(incident: Path, tmp_p
         assert show(logs, row["id"]).bundle is None
         shown = show(logs, row["id"], [incident / "absent", incident / "policies" / "default"])
         assert shown.same is True
-
-
-def test_who_did_beside_who_can(incident: Path, logs: Logs) -> None:
-    doers = {doer.sub: doer for doer in who_did(logs, "*CreateOrder", None, incident / "policies" / "default")}
-    assert (doers["user:staff:walt"].did, doers["user:staff:walt"].can) == (73, True)
-    assert (doers["user:staff:rita"].did, doers["user:staff:rita"].can) == (0, False)
-    assert (doers["user:staff:ada"].did, doers["user:staff:ada"].can) == (0, True), "who can, and did not"
-    assert all(doer.can is None for doer in who_did(logs, "*CreateOrder", "acme"))
 
 
 def test_the_policy_that_is_suggested_covers_what_was_done_and_no_more(
