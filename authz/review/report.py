@@ -130,24 +130,25 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
                 ),
             )
         )
-    made.append(
-        page.section(
-            "Policy changes",
-            page.table(
-                ["time", "event", "from", "to", "shadow", "#allowed by it", "#refused by it", "turned"],
-                [
-                    [c.time, c.event, page.code((c.before or "")[:12]), page.code((c.after or "")[:12]),
-                     page.code(c.shadows), c.allowed, c.refused,
-                     "; ".join(c.problems) or "; ".join(
-                         f"{t.sub} {t.method} in {t.namespace or '@cluster'}: {t.before} to {t.after}"
-                         for t in c.turned[:3]
-                     )]
-                    for c in changes(logs)
-                ],
-                "none in this log",
-            ),
-        )
-    )  # fmt: skip
+    if not logs.limited:
+        made.append(
+            page.section(
+                "Policy changes",
+                page.table(
+                    ["time", "event", "from", "to", "shadow", "#allowed by it", "#refused by it", "turned"],
+                    [
+                        [c.time, c.event, page.code((c.before or "")[:12]), page.code((c.after or "")[:12]),
+                         page.code(c.shadows), c.allowed, c.refused,
+                         "; ".join(c.problems) or "; ".join(
+                             f"{t.sub} {t.method} in {t.namespace or '@cluster'}: {t.before} to {t.after}"
+                             for t in c.turned[:3]
+                         )]
+                        for c in changes(logs)
+                    ],
+                    "none in this log",
+                ),
+            )
+        )  # fmt: skip
     made.append(
         page.section(
             "Worth a look",

@@ -22,7 +22,8 @@ class Shown:
     Attributes:
         record: its fields.
         bundle: the policy that decided it, as it was then; None: it is not at hand.
-        around: the lines of that policy around the rule, with their numbers.
+        around: the lines of that policy around the rule, with their numbers; none for a reviewer of some namespaces,
+            since they may be about others.
         verdict: what that policy says of the same call, asked again; None: it cannot be asked.
         same: whether that is what was recorded; None: it could not be asked.
     """
@@ -66,7 +67,8 @@ def show(logs: Logs, audit_id: str, bundles: Sequence[Path] = ()) -> Shown:
     if verdict is not None:
         text = verdict.rule.text if verdict.rule else None
         same = (verdict.effect.value, text) == (record["decision"], record["rule"])
-    return Shown(record, bundle, _around(bundle, record["rule_src"]), verdict, same)
+    around = () if logs.limited else _around(bundle, record["rule_src"])
+    return Shown(record, bundle, around, verdict, same)
 
 
 def _bundle(version: str, files: Sequence[Path], bundles: Sequence[Path]) -> Path | None:

@@ -30,13 +30,14 @@ from authz.review.export import export, write_csv
 from authz.review.follow import follow
 from authz.review.logs import Logs
 from authz.review.replay import replay
-from authz.review.report import write_report
+from authz.review.report import sections, write_report
 from authz.review.search import Search
 from authz.review.show import show
 from authz.review.unused import unused
 from authz.review.usage import suggest
-from examples.incident.__main__ import MISTAKE
+from examples.incident.__main__ import MISTAKE, OTTO, RITA
 from tests.audit.logs import record
+from tests.review.world import World
 
 PURGE = "/example.orders.v1.Orders/PurgeNamespace"
 
@@ -267,6 +268,37 @@ def test_a_reviewer_of_some_namespaces_sees_only_theirs(incident: Path) -> None:
         assert logs.ask("SELECT DISTINCT namespace FROM records") == [{"namespace": "globex"}]
     with Logs([incident / "audit"], namespaces=[]) as logs:
         assert logs.ask("SELECT count(*) AS n FROM records") == [{"n": 0}]
+
+
+def test_a_call_that_was_also_elsewhere_is_of_no_reviewer_of_some_namespaces(tmp_path: Path) -> None:
+    many = tuple(f"ns{number}" for number in range(64))
+    calls = [("acme",), ("acme", None), (None, "acme"), (None,), (), ("acme", "globex"), many, (*many, "globex")]
+    with AuditLog(tmp_path / "audit.jsonl") as log:
+        for namespaces in calls:
+            log.write(record(namespaces=namespaces))
+    with Logs([tmp_path], namespaces=["acme", *many]) as logs:
+        rows = logs.ask("SELECT namespaces FROM records ORDER BY seq")
+    assert [tuple(row["namespaces"]) for row in rows] == [("acme",), many]
+
+
+def test_a_reviewer_of_some_namespaces_is_told_of_no_other(world: World) -> None:
+    """Neither by the sentence for operators, nor by the lines around a rule, nor by what changed in the policy."""
+    secret = "globex-secret-merger"
+    lines = [f"p, user:staff:ceo, {secret}, *, *, allow", f"p, user:staff:rita, acme, {PURGE}, *, allow"]
+    world.recorder.load(world.bundle("a", *lines, f"p, role:authenticated, {secret}, {PURGE}, *, allow"))
+    for caller in (RITA, OTTO):
+        world.recorder.call(caller, "PurgeNamespace", "acme")
+    world.recorder.load(world.bundle("b"))
+    world.recorder.call(RITA, "PurgeNamespace", "acme")
+    world.log.tend()
+    for names, seen in ((None, True), (["acme"], False)):
+        with Logs([world.folder / "audit.jsonl"], namespaces=names) as logs:
+            rows = logs.find(Search.parse("event:decision"))
+            shown = [show(logs, row["id"]) for row in rows]
+            pages = [str((each.record, each.around)) for each in shown]
+            assert [secret in page for page in pages] == [seen, seen, False]
+            assert [each.same for each in shown] == [True, True, True]
+            assert ("no_opinion" in "".join(sections(logs))) is seen
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
