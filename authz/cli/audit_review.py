@@ -194,7 +194,7 @@ def _show(options: argparse.Namespace) -> int:
         shown = show(logs, options.id, options.policy)
     record = plain(shown.record)
     if options.json:
-        print(json.dumps({"record": record, "same": shown.same}, default=str))
+        print(json.dumps({"record": record, "same": shown.same, "why": shown.why}, default=str))
         return Exit.OK if shown.same is not False else Exit.FINDING
     print(table(["field", "value"], [(name, value) for name, value in record.items() if value not in ("", [])]))
     if shown.around:
@@ -202,9 +202,9 @@ def _show(options: argparse.Namespace) -> int:
         number = int(str(shown.record["rule_src"]).rpartition(":")[2])
         for line, text in shown.around:
             print(f"{'>' if line == number else ' '} {line:5d}  {cell(text) if text else ''}")
-    if shown.bundle is None and shown.record["event"] == "decision":
-        print("\nthe policy that decided is not at hand; name its folder with --policy")
-    elif shown.verdict is not None:
+    if shown.why:
+        print(f"\nnot asked again: {cell(shown.why)}")
+    if shown.verdict is not None:
         said = f"{shown.verdict.effect.value} ({shown.verdict.reason.value})"
         print(f"\nasked again, it says {said}: {'the same' if shown.same else 'NOT THE SAME'}")
     return Exit.OK if shown.same is not False else Exit.FINDING

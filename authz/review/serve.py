@@ -278,6 +278,8 @@ def _record(logs: Logs, query: dict[str, str], seen: str) -> str:
     if shown.around:
         lines = "\n".join(f"{number:5d}  {clean(text, 500)}" for number, text in shown.around)
         parts.append(page.section("The policy as it was then", Html(f"<pre>{escape(lines)}</pre>")))
+    if shown.why:
+        parts.append(page.section("Not asked again", Html(f"<p>{page.text(shown.why)}</p>")))
     if shown.verdict is not None:
         same = "the same" if shown.same else "NOT the same"
         text = f"Asked again, that policy says {shown.verdict.effect.value}: {same}."

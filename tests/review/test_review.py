@@ -35,17 +35,11 @@ from authz.review.search import Search
 from authz.review.show import show
 from authz.review.unused import unused
 from authz.review.usage import suggest
-from examples.incident.__main__ import MISTAKE, OTTO, RITA
+from examples.incident.__main__ import OTTO, RITA
 from tests.audit.logs import record
 from tests.review.world import World
 
 PURGE = "/example.orders.v1.Orders/PurgeNamespace"
-
-
-@pytest.fixture
-def logs(incident: Path) -> Any:
-    with Logs([incident / "audit"]) as opened:
-        yield opened
 
 
 def test_a_denial_comes_with_the_smallest_rule_that_would_allow_it(incident: Path, logs: Logs) -> None:
@@ -92,28 +86,6 @@ def test_a_replay_finds_every_flip(incident: Path, logs: Logs) -> None:
         ("user:staff:otto", PURGE, "allow", "no_opinion", 1)
     ]
     assert (result.decided, result.skipped) == (210, 12)
-
-
-def test_a_record_is_explained_by_the_policy_of_its_time(incident: Path, logs: Logs) -> None:
-    row = logs.find(Search.parse(f"method:{PURGE} decision:allow"))[0]
-    shown = show(logs, row["id"])
-    assert shown.bundle is not None
-    assert shown.bundle.name == row["policy_version"]
-    assert [text for _, text in shown.around if text == MISTAKE]
-    assert shown.same is True
-    with pytest.raises(AuditError, match="no record has the id nothing"):
-        show(logs, "nothing")
-    with pytest.raises(AuditError, match="several records have the id 01"):
-        show(logs, "01")
-
-
-def test_without_its_policy_a_record_is_shown_all_the_same(incident: Path, tmp_path: Path) -> None:
-    shutil.copy(incident / "audit" / "audit.jsonl", tmp_path)
-    with Logs([tmp_path]) as logs:
-        row = logs.find(Search.parse("reason:allowed"))[0]
-        assert show(logs, row["id"]).bundle is None
-        shown = show(logs, row["id"], [incident / "absent", incident / "policies" / "default"])
-        assert shown.same is True
 
 
 def test_the_policy_that_is_suggested_covers_what_was_done_and_no_more(
