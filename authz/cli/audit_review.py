@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,9 @@ def _json(value: object) -> object:
 
 
 def _query(options: argparse.Namespace) -> int:
-    if options.subject_key is not None:
-        options.search = _hashed(options.search, options.subject_key)
     search = Search.parse(options.search)
+    if options.subject_key is not None:
+        search, options.search = _hashed(search, options.subject_key)
     columns = [name.strip() for name in options.columns.split(",")]
     from authz.review.export import plain
     from authz.review.logs import COLUMNS
@@ -171,19 +172,20 @@ def _told(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "decision": told(record)}
 
 
-def _hashed(text: str, key: Path) -> str:
-    """The words about subjects, as they stand in a log whose subjects are hashed."""
+def _hashed(search: Search, key: Path) -> tuple[Search, str]:
+    """A search about subjects, for a log in which some or all are hashed; and its words, without their names."""
     from authz.audit.masking import Masking
     from authz.config.audit import read_subject_key
 
     masking = Masking(read_subject_key(key))
-    words = []
-    for word in text.split():
-        if word.startswith("sub:") and "*" not in word:
-            bare = word[4:].removeprefix("user:")
-            word = "sub:*" + masking.subject(f"user:{bare}").removeprefix("user:")
-        words.append(word)
-    return " ".join(words)
+    asked, written = [], []
+    for term in search.terms:
+        names = [value for value in term.values if term.name == "sub" and not {"*", "?"} & set(value)]
+        hashes = [f"*{masking.subject(name).removeprefix('user:')}" for name in names]
+        # there are settings by which some subjects stay readable
+        asked.append(replace(term, values=(*term.values, *hashes)))
+        written.append(replace(term, values=(*(value for value in term.values if value not in names), *hashes)))
+    return Search(tuple(asked)), " ".join(map(str, written))
 
 
 def _show(options: argparse.Namespace) -> int:

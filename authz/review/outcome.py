@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-LET_IN: Final = "(decision = 'allow' OR enforced IS NOT DISTINCT FROM false)"
+LET_IN: Final = "(decision IS NOT DISTINCT FROM 'allow' OR enforced IS NOT DISTINCT FROM false)"
 """The condition in SQL, of a decision; :func:`was_let_in` is the same for a single record."""
 
 

@@ -31,6 +31,7 @@ _FIELDS: Final = {
 _LISTS: Final = ("namespaces", "roles")
 _NUMBERS: Final = ("seq", "eval_us")
 _EFFECTS: Final = ("decision", "shadow_decision")
+_QUOTED: Final = frozenset(" \t\r\n'\"")
 _FLAGS: Final = {"let_in": ("in", "out"), "enforced": ("true", "false")}
 _ANYWHERE: Final = ("sub", "method", "namespaces", "reason")
 _AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d|w)")
@@ -56,6 +57,13 @@ class Term:
     name: str
     values: tuple[str, ...]
     negative: bool = False
+
+    def __str__(self) -> str:
+        """The word, as it can be written."""
+        value = ",".join(self.values)
+        word = f"{self.name}:{value}" if self.name else value[1:-1]
+        word = f"-{word}" if self.negative else word
+        return word if word and not _QUOTED & set(word) else shlex.quote(word)
 
     @property
     def column(self) -> str:
@@ -85,7 +93,14 @@ class Search:
             SearchError: a word cannot be understood.
         """
         try:
-            words = shlex.split(text)
+            text.encode()
+        except UnicodeEncodeError:
+            raise SearchError(f"the search {text!a} is no text; write it in UTF-8") from None
+        reader = shlex.shlex(text, posix=True)
+        # a backslash is one: subjects of Windows hold them
+        reader.whitespace_split, reader.commenters, reader.escape = True, "", ""
+        try:
+            words = list(reader)
         except ValueError:
             raise SearchError(f"the search `{text}` opens a quote and does not close it") from None
         return cls(tuple(_term(word, now or datetime.now(UTC)) for word in words))
@@ -112,10 +127,10 @@ def _term(word: str, now: datetime) -> Term:
         return Term("", (f"*{word}*",), negative)
     if name not in _FIELDS:
         raise SearchError(f"`{name}:` is no field to search; {did_you_mean(name, _FIELDS)}")
-    if not value:
-        raise SearchError(f"`{name}:` has no value; write `{name}:<value>`")
     # a rule has commas of its own
-    values = (value,) if name == "rule" else tuple(each for each in value.split(",") if each)
+    values = (value,) if value and name == "rule" else tuple(each for each in value.split(",") if each)
+    if not values:
+        raise SearchError(f"`{name}:{value}` has no value; write `{name}:<value>`")
     if name in ("since", "until"):
         return Term(name, (_moment(name, value, now),), negative)
     if _FIELDS[name] in _NUMBERS and not all(_NUMBER.fullmatch(each) for each in values):
@@ -129,21 +144,24 @@ def _term(word: str, now: datetime) -> Term:
 
 def _moment(name: str, value: str, now: datetime) -> str:
     ago = _AGO.fullmatch(value)
-    if ago is not None:
-        when = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    else:
-        try:
-            when = datetime.fromisoformat(value)
-        except ValueError:
-            remedy = f"write `{name}:24h`, `{name}:2026-11-22` or `{name}:2026-11-22T20:54:45Z`"
-            raise SearchError(f"`{name}:{value}` is no time; {remedy}") from None
-        when = when.replace(tzinfo=when.tzinfo or UTC)
-    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    remedy = f"write `{name}:24h`, `{name}:2026-11-22` or `{name}:2026-11-22T20:54:45Z`"
+    try:
+        when = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else datetime.fromisoformat(value)
+        when = when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
+    except ValueError:
+        raise SearchError(f"`{name}:{value}` is no time; {remedy}") from None
+    except OverflowError:
+        raise SearchError(f"`{name}:{value}` is not in the years 1 to 9999; {remedy}") from None
+    return when.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _glob(value: str) -> str:
-    """Only the star and the question mark are patterns, in SQL's GLOB and in fnmatch alike."""
-    return value.replace("[", "[[]")
+def _like(value: str, text: str) -> tuple[str, str]:
+    """The condition in SQL that ``text`` is like ``value``, and its parameter. Only ``*`` and ``?`` are patterns."""
+    if "?" in value:
+        # GLOB takes it for one byte, and a letter may have four
+        parts = ({"*": ".*", "?": "."}.get(each) or re.escape(each) for each in value)
+        return f"regexp_full_match({text}, ?, 's')", "".join(parts)
+    return f"{text} GLOB ?", value.replace("\\", "\\\\").replace("[", "[[]")
 
 
 def _sql(term: Term) -> tuple[str, list[Any]]:
@@ -167,19 +185,20 @@ def _sql(term: Term) -> tuple[str, list[Any]]:
             elif each == "namespaces" and value == CLUSTER:
                 parts.append("(event = 'decision' AND namespace IS NULL)")
             elif each in _LISTS:
-                parts.append(f"len(list_filter({each}, lambda x: x GLOB ?)) > 0")
-                parameters.append(_glob(value))
+                like, parameter = _like(value, "x")
+                parts.append(f"len(list_filter({each}, lambda x: {like})) > 0")
+                parameters.append(parameter)
             else:
-                parts.append(f"{each} GLOB ?")
-                parameters.append(_glob(value))
+                like, parameter = _like(value, each)
+                parts.append(like)
+                parameters.append(parameter)
     return " OR ".join(parts), parameters
 
 
 def _matches(term: Term, fields: Mapping[str, Any]) -> bool:
-    if term.name == "since":
-        return str(fields.get("time", "")) >= term.values[0]
-    if term.name == "until":
-        return "" < str(fields.get("time", "")) < term.values[0]
+    if term.name in ("since", "until"):
+        time = fields.get("time")
+        return isinstance(time, str) and (time >= term.values[0]) is (term.name == "since")
     return any(
         _one(column, value, fields)
         for value in term.values
@@ -205,4 +224,4 @@ def _one(column: str, value: str, fields: Mapping[str, Any]) -> bool:
     if column == "namespaces" and value == CLUSTER:
         return fields.get("event") == "decision" and fields.get("namespace") is None
     items = found if isinstance(found, list) else [found]
-    return any(isinstance(item, str) and fnmatchcase(item, _glob(value)) for item in items)
+    return any(isinstance(item, str) and fnmatchcase(item, value.replace("[", "[[]")) for item in items)
