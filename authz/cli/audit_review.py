@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from authz.cli import Exit, Subparsers
 from authz.cli.table import cell, table, table_lines
 from authz.errors import AuditError
 from authz.review.logs import Logs
+from authz.review.outcome import told
 from authz.review.search import Search
 
 _COLUMNS = ("time", "decision", "sub", "method", "namespace", "reason", "id")
@@ -52,11 +54,9 @@ def register_review(commands: Subparsers) -> None:
 
     _command(commands, "suggest", "the least policy that covers what somebody did", _suggest, first="subject")
 
-    odd = _command(
-        commands, "anomalies", "what is there for the first time, and bursts of refusals", _odd, search=False
-    )
+    odd = _command(commands, "anomalies", "what is there for the first time, and bursts of denials", _odd, search=False)
     odd.add_argument("--hours", type=float, default=24.0, help="the end of the log to look at (default 24)")
-    odd.add_argument("--burst", type=int, default=20, help="refusals within a minute that are a burst (default 20)")
+    odd.add_argument("--burst", type=int, default=20, help="denials within a minute that are a burst (default 20)")
 
     report = _command(commands, "report", "a folder for the evidence of an audit", _report, search=False, rows=False)
     report.add_argument("--to", type=Path, required=True, help="the new folder")
@@ -142,9 +142,9 @@ def _json(value: object) -> object:
 
 
 def _query(options: argparse.Namespace) -> int:
-    if options.subject_key is not None:
-        options.search = _hashed(options.search, options.subject_key)
     search = Search.parse(options.search)
+    if options.subject_key is not None:
+        search, options.search = _hashed(search, options.subject_key)
     columns = [name.strip() for name in options.columns.split(",")]
     from authz.review.export import plain
     from authz.review.logs import COLUMNS
@@ -154,31 +154,38 @@ def _query(options: argparse.Namespace) -> int:
             raise AuditError(f"`{name}` is no field of a record; write some of: {', '.join(COLUMNS)}")
     with _opened(options) as logs:
         rows = logs.scan(search, options.limit)
-        found = _out(options, columns, map(plain, rows) if options.json else rows, "nothing found")
+        found = _out(options, columns, map(plain if options.json else _told, rows), "nothing found")
     if options.follow:
         from authz.review.follow import follow
 
         for record in follow(options.logs, search):
+            shown = _told(record)
             print(
-                json.dumps(record) if options.json else "  ".join(cell(record.get(name)) for name in columns),
+                json.dumps(record) if options.json else "  ".join(cell(shown.get(name)) for name in columns),
                 flush=True,
             )
     return Exit.OK if found or options.follow else Exit.FINDING
 
 
-def _hashed(text: str, key: Path) -> str:
-    """The words about subjects, as they stand in a log whose subjects are hashed."""
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    """A record for a table, where a decision that did not count must not look like one that did."""
+    return {**record, "decision": told(record)}
+
+
+def _hashed(search: Search, key: Path) -> tuple[Search, str]:
+    """A search about subjects, for a log in which some or all are hashed; and its words, without their names."""
     from authz.audit.masking import Masking
     from authz.config.audit import read_subject_key
 
     masking = Masking(read_subject_key(key))
-    words = []
-    for word in text.split():
-        if word.startswith("sub:") and "*" not in word:
-            bare = word[4:].removeprefix("user:")
-            word = "sub:*" + masking.subject(f"user:{bare}").removeprefix("user:")
-        words.append(word)
-    return " ".join(words)
+    asked, written = [], []
+    for term in search.terms:
+        names = [value for value in term.values if term.name == "sub" and not {"*", "?"} & set(value)]
+        hashes = [f"*{masking.subject(name).removeprefix('user:')}" for name in names]
+        # there are settings by which some subjects stay readable
+        asked.append(replace(term, values=(*term.values, *hashes)))
+        written.append(replace(term, values=(*(value for value in term.values if value not in names), *hashes)))
+    return Search(tuple(asked)), " ".join(map(str, written))
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -189,7 +196,7 @@ def _show(options: argparse.Namespace) -> int:
         shown = show(logs, options.id, options.policy)
     record = plain(shown.record)
     if options.json:
-        print(json.dumps({"record": record, "same": shown.same}, default=str))
+        print(json.dumps({"record": record, "same": shown.same, "why": shown.why}, default=str))
         return Exit.OK if shown.same is not False else Exit.FINDING
     print(table(["field", "value"], [(name, value) for name, value in record.items() if value not in ("", [])]))
     if shown.around:
@@ -197,9 +204,9 @@ def _show(options: argparse.Namespace) -> int:
         number = int(str(shown.record["rule_src"]).rpartition(":")[2])
         for line, text in shown.around:
             print(f"{'>' if line == number else ' '} {line:5d}  {cell(text) if text else ''}")
-    if shown.bundle is None and shown.record["event"] == "decision":
-        print("\nthe policy that decided is not at hand; name its folder with --policy")
-    elif shown.verdict is not None:
+    if shown.why:
+        print(f"\nnot asked again: {cell(shown.why)}")
+    if shown.verdict is not None:
         said = f"{shown.verdict.effect.value} ({shown.verdict.reason.value})"
         print(f"\nasked again, it says {said}: {'the same' if shown.same else 'NOT THE SAME'}")
     return Exit.OK if shown.same is not False else Exit.FINDING
@@ -209,8 +216,11 @@ def _denied(options: argparse.Namespace) -> int:
     from authz.review.denied import denied
 
     with _opened(options) as logs:
+        rows = denied(logs, Search.parse(options.search), bundle=options.policy)
         columns = ["count", "sub", "method", "namespace", "reason", "first", "last", "remedy"]
-        _out(options, columns, denied(logs, Search.parse(options.search), bundle=options.policy), "nothing was refused")
+        if any(row.let_in for row in rows):
+            columns.insert(5, "let_in")
+        _out(options, columns, rows, "nothing was denied")
     return Exit.OK
 
 
@@ -219,7 +229,10 @@ def _who_did(options: argparse.Namespace) -> int:
 
     with _opened(options) as logs:
         rows = who_did(logs, options.method, options.namespace, options.policy)
-        _out(options, ["sub", "did", "refused", "last", "can", "roles"], rows, "nobody did, and nobody known can")
+        columns = ["sub", "did", "refused", "last", "can", "roles"]
+        if any(row.unenforced for row in rows):
+            columns.insert(2, "unenforced")
+        _out(options, columns, rows, "nobody who was proven called it")
     return Exit.OK
 
 

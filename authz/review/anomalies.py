@@ -1,4 +1,4 @@
-"""Anomalies: what a log shows for the first time, and refusals that come in bursts."""
+"""Anomalies: what a log shows for the first time, and denials that come in bursts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def anomalies(logs: Logs, hours: float = 24.0, *, burst: int = 20, now: datetime
     Args:
         logs: where to look.
         hours: how far back "the last" goes.
-        burst: refusals of one caller within a minute that are a burst.
+        burst: denials of one caller within a minute that are a burst.
         now: the end; by default the time of the newest decision, so that an old log can be looked at.
     """
     end = now
@@ -69,7 +69,7 @@ def anomalies(logs: Logs, hours: float = 24.0, *, burst: int = 20, now: datetime
         ]  # fmt: skip
     rows = logs.ask(
         "SELECT sub, method, min(time) AS first, count(*) AS n, arg_min(id, time) AS id FROM decisions "
-        "WHERE decision = 'allow' AND sub IS NOT NULL GROUP BY sub, method HAVING min(time) >= ? AND sub IN "
+        "WHERE let_in AND sub IS NOT NULL GROUP BY sub, method HAVING min(time) >= ? AND sub IN "
         "(SELECT sub FROM decisions WHERE time < ?) ORDER BY first LIMIT ?",
         [since, since, _LIMIT],
     )
@@ -79,8 +79,8 @@ def anomalies(logs: Logs, hours: float = 24.0, *, burst: int = 20, now: datetime
     ]  # fmt: skip
     rows = logs.ask(
         "SELECT coalesce(sub, peer_ip, 'unknown') AS who, date_trunc('minute', time) AS minute, count(*) AS n, "
-        "min(id) AS id, count(DISTINCT method) AS methods FROM decisions WHERE decision <> 'allow' AND time >= ? "
-        "GROUP BY who, minute HAVING count(*) >= ? ORDER BY minute LIMIT ?",
+        "min(id) AS id, count(DISTINCT method) AS methods, count(*) FILTER (let_in) AS let_in FROM decisions "
+        "WHERE decision <> 'allow' AND time >= ? GROUP BY who, minute HAVING count(*) >= ? ORDER BY minute LIMIT ?",
         [since, burst, _LIMIT],
     )
     found += [
@@ -88,7 +88,8 @@ def anomalies(logs: Logs, hours: float = 24.0, *, burst: int = 20, now: datetime
             "burst",
             row["minute"],
             row["who"],
-            f"{row['n']} refusals within a minute, of {row['methods']} methods",
+            f"{row['n']} denials within a minute, of {row['methods']} methods"
+            + (f"; {row['let_in']} of them were let in, since nothing was enforced" if row["let_in"] else ""),
             row["n"],
             row["id"],
         )

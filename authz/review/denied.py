@@ -1,4 +1,4 @@
-"""Denied: what was refused, grouped, with the smallest rule that would allow it."""
+"""Denied: what no policy allowed, grouped, with the smallest rule that would allow it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from authz.review.search import Search
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Refusals that are alike.
+    """Denials that are alike.
 
     Attributes:
         sub: the caller; None: nobody was proven.
@@ -25,6 +25,7 @@ class Denial:
         rule: the rule that denied it, with its place; None: none did.
         count, first, last: how often, and when.
         example: audit id of the latest.
+        let_in: whether the callers were let in all the same, since nothing was enforced.
         remedy: the smallest rule that would allow it, by the model of the policy; where a call needs one in each of
             several namespaces, all of them, with `` and `` between them; or what stands in the way of one.
     """
@@ -38,16 +39,17 @@ class Denial:
     first: datetime
     last: datetime
     example: str
+    let_in: bool
     remedy: str
 
 
 def denied(logs: Logs, search: Search | None = None, limit: int = 100, bundle: Path | None = None) -> list[Denial]:
-    """The refusals that a search finds, those that come most often first.
+    """The denials that a search finds, those that come most often first.
 
     Args:
         logs: where to look.
         search: what to look for.
-        limit: the most groups of refusals.
+        limit: the most groups of denials.
         bundle: the policy that is to allow them; None: for each of them, the one that refused it last, if it is kept.
 
     Raises:
@@ -55,12 +57,12 @@ def denied(logs: Logs, search: Search | None = None, limit: int = 100, bundle: P
     """
     where, parameters = (search or Search()).sql()
     rows = logs.ask(
-        "SELECT sub, method, namespace, namespaces, reason, rule, rule_src, count(*) AS n, min(time) AS first, "
+        "SELECT sub, method, namespace, namespaces, reason, rule, rule_src, let_in, count(*) AS n, min(time) AS first, "
         "max(time) AS last, arg_max(id, time) AS id, arg_max(policy_version, time) AS version, "
         "arg_max(roles, time) AS roles, arg_max(authn, time) AS authn, arg_max(iss, time) AS iss, "
         "arg_max(redacted, time) AS redacted, arg_max(truncated, time) AS truncated FROM decisions "
         f"WHERE decision <> 'allow' AND {where} "
-        "GROUP BY sub, method, namespace, namespaces, reason, rule, rule_src "
+        "GROUP BY sub, method, namespace, namespaces, reason, rule, rule_src, let_in "
         "ORDER BY n DESC, last DESC, method, namespace LIMIT ?",
         [*parameters, limit],
     )
@@ -76,6 +78,7 @@ def denied(logs: Logs, search: Search | None = None, limit: int = 100, bundle: P
             row["first"],
             row["last"],
             row["id"],
+            row["let_in"],
             remedy,
         )
         for row, remedy in zip(rows, remedies, strict=True)

@@ -11,13 +11,13 @@ from typing import Any, Final, TextIO
 
 from authz.errors import AuditError
 from authz.review.logs import COLUMNS, ORDER, Logs, Row
+from authz.review.outcome import was_let_in
 from authz.review.search import Search
 
 FORMATS: Final = ("parquet", "ocsf", "csv", "json")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _ACTIVITIES: Final = {"read": (2, "Read"), "write": (3, "Update"), "admin": (99, "Admin")}
-_REFUSED: Final = 2
-_SUCCEEDED: Final = 1
+_OUTCOMES: Final = {True: (1, "Success", "Allowed"), False: (2, "Failure", "Denied"), None: (0, "Unknown", "Unknown")}
 
 
 def export(logs: Logs, path: Path, form: str, search: Search | None = None) -> int:
@@ -73,16 +73,25 @@ def plain(row: Row) -> Row:
 
 
 def ocsf(row: Row) -> dict[str, Any]:
-    """A record as an OCSF event of the class API Activity (6003), schema 1.3."""
-    request = row.get("request") or []
-    activity, activity_name = _ACTIVITIES.get(request[3] if len(request) > 3 else "", (99, "Other"))
-    refused = row.get("decision") not in (None, "allow")
+    """A record as an OCSF event of the class API Activity (6003), schema 1.3.
+
+    Its status and action are what became of the call, and ``unmapped`` has the decision where that did not count. Of an
+    event of the system itself they are Unknown (0), and its name is the activity.
+    """
+    request, decision, event = row.get("request") or [], row.get("decision"), row.get("event")
+    called = event == "decision"
+    activity, activity_name = _ACTIVITIES.get(
+        request[3] if len(request) > 3 else "", (99, "Other" if called else event)
+    )
+    outcome, status, action = _OUTCOMES[was_let_in(row) if called else None]
+    severity, severity_name = (
+        (0, "Unknown") if not called else (1, "Informational") if decision == "allow" else (2, "Low")
+    )
     time = row.get("time")
     return {
         "class_uid": 6003, "class_name": "API Activity", "category_uid": 6, "category_name": "Application Activity",
         "activity_id": activity, "activity_name": activity_name, "type_uid": 600300 + activity,
-        "severity_id": 2 if refused else 1, "severity": "Low" if refused else "Informational",
-        "status_id": _REFUSED if refused else _SUCCEEDED, "status": "Failure" if refused else "Success",
+        "severity_id": severity, "severity": severity_name, "status_id": outcome, "status": status,
         "status_code": row.get("grpc_code"), "status_detail": row.get("reason"),
         "time": int(time.replace(tzinfo=UTC).timestamp() * 1000) if isinstance(time, datetime) else None,
         "metadata": {
@@ -91,12 +100,13 @@ def ocsf(row: Row) -> dict[str, Any]:
         },
         "actor": {"user": {"uid": row.get("sub"), "groups": [{"name": role} for role in row.get("roles") or ()]},
                   "idp": {"name": row.get("iss")}},
-        "api": {"operation": row.get("method"), "service": {"name": row.get("service")},
+        "api": {"operation": row.get("method") if called else event, "service": {"name": row.get("service")},
                 "group": {"name": row.get("namespace")}},
         "src_endpoint": {"ip": row.get("peer_ip"), "port": row.get("peer_port")},
         "http_request": {"user_agent": row.get("user_agent")},
-        "action_id": 2 if refused else 1, "action": "Denied" if refused else "Allowed",
+        "action_id": outcome, "action": action,
         "policy": {"uid": row.get("policy_version"), "name": row.get("rule_src"), "desc": row.get("rule")},
-        "unmapped": {"reason_text": row.get("reason_text"), "event": row.get("event"),
-                     "trace_id": row.get("trace_id")},
+        "unmapped": {"reason_text": row.get("reason_text"), "event": event, "trace_id": row.get("trace_id"),
+                     "decision": decision, "enforced": row.get("enforced"),
+                     "shadow_decision": row.get("shadow_decision"), "shadow_rule": row.get("shadow_rule")},
     }  # fmt: skip

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from authz.audit.printable import LIST_LIMIT
 from authz.audit.segment import SUFFIXES
 from authz.errors import AuditError
+from authz.review.outcome import LET_IN
 from authz.review.search import Search
 
 Row: TypeAlias = dict[str, Any]
@@ -26,7 +28,8 @@ COLUMNS: Final = {
     "span_id": "VARCHAR", "grpc_code": "VARCHAR", "eval_us": "BIGINT", "redacted": "VARCHAR[]", "truncated": "BOOLEAN",
     "before": "VARCHAR", "bundle": "VARCHAR", "problems": "VARCHAR[]", "count": "BIGINT", "from": "BIGINT",
     "to": "BIGINT", "cause": "VARCHAR", "host": "VARCHAR", "let_through": "BOOLEAN",
-    "shadow_version": "VARCHAR", "shadow_before": "VARCHAR",
+    "enforced": "BOOLEAN", "shadow_decision": "VARCHAR", "shadow_reason": "VARCHAR", "shadow_rule": "VARCHAR",
+    "shadow_rule_src": "VARCHAR", "shadow_version": "VARCHAR", "shadow_before": "VARCHAR",
     "asked": "VARCHAR", "by": "VARCHAR", "logs": "VARCHAR[]",
 }  # fmt: skip
 """The fields of records and events, flat, and their types in DuckDB."""
@@ -50,7 +53,11 @@ class Logs:
     Args:
         paths: logs, or folders of logs.
         load: read everything once into a table on disk, for many questions; else each question reads the files.
-        namespaces: if given, only decisions of calls in these namespaces are there, and none outside namespaces.
+        namespaces: if given, only decisions of calls in these namespaces are there, and of none that was in another, or
+            outside namespaces, besides; without ``reason_text``, which names where else a caller may do something.
+
+    Attributes:
+        limited: whether only some namespaces' decisions are there.
 
     Raises:
         AuditError: a path does not exist, holds no log, or DuckDB is not installed.
@@ -76,17 +83,24 @@ class Logs:
         except duckdb.Error as exc:
             self.close()
             raise AuditError(f"the log cannot be read: {_first_line(exc)}") from None
-        allowed = ""
+        self.limited = namespaces is not None
+        seen = "SELECT * FROM lines WHERE event IS NOT NULL"
         if namespaces is not None:
             self._connection.execute("CREATE TABLE reviewed (name VARCHAR)")
             if namespaces:
                 self._connection.executemany("INSERT INTO reviewed VALUES (?)", [[name] for name in namespaces])
-            allowed = (
-                " AND event = 'decision' AND namespace IS NOT NULL AND len(namespaces) > 0"
-                " AND list_has_all((SELECT coalesce(list(name), []) FROM reviewed), namespaces)"
+            # a list that was cut may have named more; list_has_all passes over what is NULL
+            seen = (
+                "SELECT * REPLACE (CAST(NULL AS VARCHAR) AS reason_text, CAST(NULL AS VARCHAR) AS file) FROM lines "
+                "WHERE event = 'decision' AND namespace IS NOT NULL AND len(namespaces) > 0 "
+                f"AND (len(namespaces) < {LIST_LIMIT} OR NOT coalesce(truncated, true)) "
+                "AND list_count(namespaces) = len(namespaces) "
+                "AND list_has_all((SELECT coalesce(list(name), []) FROM reviewed), namespaces)"
             )
-        self._connection.execute(f"CREATE VIEW records AS SELECT * FROM lines WHERE event IS NOT NULL{allowed}")
-        self._connection.execute("CREATE VIEW decisions AS SELECT * FROM records WHERE event = 'decision'")
+        self._connection.execute(f"CREATE VIEW records AS {seen}")
+        self._connection.execute(
+            f"CREATE VIEW decisions AS SELECT *, {LET_IN} AS let_in FROM records WHERE event = 'decision'"
+        )
 
     def _union(self) -> str:
         columns = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -115,6 +129,8 @@ class Logs:
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The answer to a question in SQL, about ``decisions`` or ``records``: one dictionary for each row.
+
+        A decision has the column ``let_in`` besides those of a record.
 
         Raises:
             AuditError: it cannot be answered.

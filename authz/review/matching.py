@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,7 +106,7 @@ class KeptPolicies:
             return None
         call = Call(str(record["method"]), tuple(record["namespaces"] or ()), record["unreadable"])
         try:
-            return matching.matched(claims, call, record["last"].timestamp())
+            return matching.matched(claims, call, record["last"].replace(tzinfo=UTC).timestamp())
         except EvaluationError:
             return None
 

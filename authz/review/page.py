@@ -69,9 +69,10 @@ def code(value: object) -> Html:
 
 
 def effect(value: object) -> Html:
-    """A decision, in its colour."""
-    known = str(value) if value in ("allow", "deny", "no_opinion") else ""
-    return Html(f'<span class="{known}">{text(value)}</span>')
+    """A decision, or what begins with one, in its colour."""
+    known = str(value).partition(" ")[0]
+    colour = known if known in ("allow", "deny", "no_opinion") else ""
+    return Html(f'<span class="{colour}">{text(value)}</span>')
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing") -> Html:
@@ -106,17 +107,17 @@ def figures(pairs: Sequence[tuple[str, object]]) -> Html:
 
 
 def timeline(buckets: Sequence[tuple[datetime, int, int]]) -> Html:
-    """Bars of allowed and refused decisions over time."""
+    """Bars of the calls that were let in, and of those that were refused, over time."""
     if not buckets:
         return Html('<p class="soft">no decisions</p>')
     width, height, foot = 1000, 140, 18
-    most = max(allowed + refused for _, allowed, refused in buckets) or 1
+    most = max(let_in + refused for _, let_in, refused in buckets) or 1
     step = width / len(buckets)
     bars = []
-    for position, (when, allowed, refused) in enumerate(buckets):
-        low, high = allowed * (height - foot) / most, refused * (height - foot) / most
+    for position, (when, let_in, refused) in enumerate(buckets):
+        low, high = let_in * (height - foot) / most, refused * (height - foot) / most
         x, thick = position * step + 0.5, max(step - 1, 0.5)
-        title = f"<title>{when:%Y-%m-%d %H:%M}: {allowed} allowed, {refused} refused</title>"
+        title = f"<title>{when:%Y-%m-%d %H:%M}: {let_in} let in, {refused} refused</title>"
         bars.append(
             f'<g>{title}<rect x="{x:.1f}" y="{height - foot - low:.1f}" width="{thick:.1f}" height="{low:.1f}" '
             f'fill="#2f7d5b"/><rect x="{x:.1f}" y="{height - foot - low - high:.1f}" width="{thick:.1f}" '
@@ -129,7 +130,7 @@ def timeline(buckets: Sequence[tuple[datetime, int, int]]) -> Html:
     )
     return Html(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="decisions over time">{"".join(bars)}{ends}</svg>'
-        '<p class="soft"><span class="allow">allowed</span> and <span class="deny">refused</span> decisions, '
+        '<p class="soft">calls <span class="allow">let in</span> and <span class="deny">refused</span>, '
         f"at most {most} in one bar</p>"
     )
 

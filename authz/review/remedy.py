@@ -23,6 +23,7 @@ from authz.policy.load import MODEL
 from authz.policy.matcher import parse_matcher
 from authz.policy.model import read_model
 from authz.policy.revision import PolicyLine, Revision
+from authz.review.named_users import is_hashed
 from authz.review.replay import claims_of
 
 UNKNOWN: Final = "unknown: the policy that decided is not at hand; name its folder with --policy"
@@ -84,7 +85,7 @@ class Remedies:
         return told
 
     def _told_at_once(self, row: Mapping[str, Any]) -> str:
-        if "sub" in (row["redacted"] or ()):
+        if is_hashed(row):
             return _HASHED
         if self._revision.catalogue.find(str(row["method"])) is None:
             return METHOD_UNKNOWN

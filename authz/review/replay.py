@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,16 +13,20 @@ from authz.authn.base import ANONYMOUS, Principal, PrincipalKind
 from authz.call import Call
 from authz.claims.base import Claims, is_role
 from authz.decision import authorizer_for
-from authz.decision.base import Authorizer, Effect, Verdict
+from authz.decision.base import Effect, Verdict
 from authz.errors import EvaluationError
+from authz.policy.ending import FUNCTION, NEVER, read_end
 from authz.policy.load import load_bundle
+from authz.policy.revision import Revision
 from authz.review.logs import Logs, Row
+from authz.review.named_users import NamedUsers
 from authz.review.search import Search
 
 _DISTINCT: Final = ("sub", "iss", "authn", "roles", "method", "namespaces", "unreadable", "decision", "rule")
-_BY_POLICY: Final = frozenset(
+BY_POLICY: Final = frozenset(
     {"allowed", "denied_by_rule", "no_rule", "method_unknown", "namespace_malformed", "namespace_unreadable"}
 )
+"""The reasons of which the policy, or its API catalogue, is the cause."""
 _FLIPS_LIMIT: Final = 1000
 
 
@@ -55,7 +61,8 @@ class Replay:
     Attributes:
         policy: revision that the decisions were made by again.
         decided: how many decisions were.
-        skipped: how many could not be: refused before any policy was asked, shortened, or masked.
+        skipped: how many could not be: refused before any policy was asked, shortened, or of a hashed caller whom the
+            policy may name.
         flips: what comes out otherwise: allows that would be denials first.
     """
 
@@ -91,23 +98,52 @@ def claims_of(record: Mapping[str, Any]) -> Claims | None:
     return Claims(principal, frozenset(system), {name: frozenset(held) for name, held in within.items()})
 
 
-def decide_again(authorizer: Authorizer, record: Mapping[str, Any]) -> Verdict | None:
-    """What ``authorizer`` says of a recorded call; None if no policy was asked then, or the record lacks something."""
-    if record.get("reason") not in _BY_POLICY:
-        return None
-    claims = claims_of(record)
-    if claims is None:
-        return None
-    call = Call(str(record.get("method")), tuple(record.get("namespaces") or ()), record.get("unreadable"))
-    try:
-        return authorizer.authorize(claims, call)
-    except EvaluationError:
-        return None
+class Again:
+    """Decides recorded calls again by ``revision``, each as at the time when it was made: what ended since then counts.
+
+    Raises:
+        PolicyError: it cannot be evaluated at all.
+    """
+
+    def __init__(self, revision: Revision) -> None:
+        self._at = 0.0
+        self._users = NamedUsers(revision)
+        self.ends = _ends(revision)
+        """When rules of it end: between one end and the next, its answers do not change."""
+        self._authorizer = authorizer_for(revision, lambda: self._at)
+
+    def decide(self, record: Mapping[str, Any], at: datetime) -> Verdict | None:
+        """What it says of a call that was made ``at`` that time (UTC).
+
+        Returns:
+            None if no policy was asked then, or if the record does not tell all of the caller that counts: it was
+            shortened, or a hash stands for somebody whom the policy may name.
+        """
+        claims = claims_of(record)
+        if record.get("reason") not in BY_POLICY or claims is None or self._users.may_be(record):
+            return None
+        call = Call(str(record.get("method")), tuple(record.get("namespaces") or ()), record.get("unreadable"))
+        self._at = at.replace(tzinfo=UTC).timestamp()
+        try:
+            return self._authorizer.authorize(claims, call)
+        except EvaluationError:
+            return None
+
+
+def _ends(revision: Revision) -> list[datetime]:
+    if FUNCTION not in revision.model:
+        return []
+    found = set()
+    for text in {text for line in revision.lines for text in line.fields} - {NEVER}:
+        with contextlib.suppress(ValueError):
+            found.add(datetime.fromtimestamp(read_end(text), UTC).replace(tzinfo=None))
+    return sorted(found)
 
 
 def replay(logs: Logs, bundle: Path, search: Search | None = None) -> Replay:
-    """Make the recorded decisions again, by the policy bundle in the folder ``bundle``.
+    """Make the recorded decisions again, by the policy bundle in the folder ``bundle``, each as at its own time.
 
+    So the policy that was in force says what it said then; and of another, what counts is what it would have said then.
     Decisions that ask the same are made once.
 
     Raises:
@@ -115,9 +151,9 @@ def replay(logs: Logs, bundle: Path, search: Search | None = None) -> Replay:
     """
     revision = load_bundle(bundle)
     result = Replay(revision.id)
-    authorizer = authorizer_for(revision)
-    for row in questions(logs, search or Search()):
-        verdict = decide_again(authorizer, row)
+    again = Again(revision)
+    for row in _questions(logs, search or Search(), again.ends):
+        verdict = again.decide(row, row["first"])
         if verdict is None:
             result.skipped += row["n"]
             continue
@@ -129,14 +165,16 @@ def replay(logs: Logs, bundle: Path, search: Search | None = None) -> Replay:
     return result
 
 
-def questions(logs: Logs, search: Search) -> Iterable[Row]:
-    """Every different question among the recorded decisions, with ``n``, how often it was asked."""
+def _questions(logs: Logs, search: Search, ends: Sequence[datetime]) -> Iterable[Row]:
+    """Every different question among the recorded decisions, with ``n``, how often it came between two ``ends``."""
     where, parameters = search.sql()
     names = ", ".join(_DISTINCT)
+    span = "len(list_filter(CAST(? AS TIMESTAMP[]), lambda ended: ended <= time))" if ends else "0"
     return logs.each(
-        f"SELECT {names}, any_value(reason) AS reason, bool_or(truncated) AS truncated, count(*) AS n, "
-        f"arg_max(id, time) AS id, min(time) AS first, max(time) AS last FROM decisions WHERE {where} GROUP BY {names}",
-        parameters,
+        f"SELECT {names}, {span} AS span, any_value(reason) AS reason, bool_or(truncated) AS truncated, "
+        "any_value(redacted) AS redacted, count(*) AS n, arg_max(id, time) AS id, min(time) AS first "
+        f"FROM decisions WHERE {where} GROUP BY {names}, span",
+        [*([list(ends)] if ends else []), *parameters],
     )
 
 

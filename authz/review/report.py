@@ -27,24 +27,24 @@ def summary(logs: Logs) -> Row:
     """The figures of a log: how many decisions, by whom, from when to when."""
     return logs.ask(
         "SELECT count(*) AS decisions, count(*) FILTER (decision = 'allow') AS allowed, "
-        "count(*) FILTER (decision <> 'allow') AS refused, count(DISTINCT sub) AS callers, "
+        "count(*) FILTER (decision <> 'allow' AND let_in) AS unenforced, "
+        "count(*) FILTER (NOT let_in) AS refused, count(DISTINCT sub) AS callers, "
         "count(DISTINCT policy_version) AS policies, min(time) AS first, max(time) AS last FROM decisions"
     )[0]
 
 
 def over_time(logs: Logs, bars: int = _BARS) -> list[tuple[datetime, int, int]]:
-    """Allowed and refused decisions in equal spans of time."""
+    """Calls that were let in and calls that were not, in equal spans of time."""
     ends = logs.ask("SELECT min(time) AS first, max(time) AS last FROM decisions")[0]
     if ends["first"] is None:
         return []
     span = max((ends["last"] - ends["first"]).total_seconds() / bars, 1.0)
     rows = logs.ask(
         "SELECT CAST(floor(epoch(time - CAST(? AS TIMESTAMP)) / ?) AS BIGINT) AS bar, "
-        "count(*) FILTER (decision = 'allow') AS allowed, count(*) FILTER (decision <> 'allow') AS refused "
-        "FROM decisions GROUP BY bar",
+        "count(*) FILTER (let_in) AS let_in, count(*) FILTER (NOT let_in) AS refused FROM decisions GROUP BY bar",
         [ends["first"], span],
     )
-    found = {row["bar"]: (row["allowed"], row["refused"]) for row in rows}
+    found = {row["bar"]: (row["let_in"], row["refused"]) for row in rows}
     begin = ends["first"].timestamp()
     return [
         (datetime.fromtimestamp(begin + bar * span), *found.get(bar, (0, 0)))
@@ -93,6 +93,7 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
             [
                 ("decisions", whole["decisions"]),
                 ("allowed", whole["allowed"]),
+                *([("let in, not enforced", whole["unenforced"])] if whole["unenforced"] else []),
                 ("refused", whole["refused"]),
                 ("callers", whole["callers"]),
                 ("policy revisions", whole["policies"]),
@@ -100,18 +101,19 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
         ),
         page.section("Timeline", page.timeline(over_time(logs))),
         page.section(
-            "Refused most often",
+            "Denied most often",
             page.table(
                 ["#count", "subject", "method", "namespace", "reason", "first", "last", "smallest rule that allows it"],
                 [
-                    [d.count, page.code(d.sub), page.code(d.method), d.namespace, d.reason, d.first, d.last,
+                    [d.count, page.code(d.sub), page.code(d.method), d.namespace,
+                     f"{d.reason} (let in)" if d.let_in else d.reason, d.first, d.last,
                      page.code(d.remedy) if d.remedy.startswith("p, ") else d.remedy]
                     for d in denied(logs, limit=25)
                 ],
-                "nothing was refused",
+                "nothing was denied",
             ),
         ),
-        page.section("Grants used", page.table(["#count", "rule", "where", "last"], _used(logs), "no rule was used")),
+        page.section("Rules that decided", page.table(["#count", "rule", "where", "last"], _used(logs), "no rule did")),
     ]  # fmt: skip
     if usage is not None:
         made.append(
@@ -128,24 +130,25 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
                 ),
             )
         )
-    made.append(
-        page.section(
-            "Policy changes",
-            page.table(
-                ["time", "event", "from", "to", "shadow", "#allowed by it", "#refused by it", "turned"],
-                [
-                    [c.time, c.event, page.code((c.before or "")[:12]), page.code((c.after or "")[:12]),
-                     page.code(c.shadows), c.allowed, c.refused,
-                     "; ".join(c.problems) or "; ".join(
-                         f"{t.sub} {t.method} in {t.namespace or '@cluster'}: {t.before} to {t.after}"
-                         for t in c.turned[:3]
-                     )]
-                    for c in changes(logs)
-                ],
-                "none in this log",
-            ),
-        )
-    )  # fmt: skip
+    if not logs.limited:
+        made.append(
+            page.section(
+                "Policy changes",
+                page.table(
+                    ["time", "event", "from", "to", "shadow", "#allowed by it", "#refused by it", "turned"],
+                    [
+                        [c.time, c.event, page.code((c.before or "")[:12]), page.code((c.after or "")[:12]),
+                         page.code(c.shadows), c.allowed, c.refused,
+                         "; ".join(c.problems) or "; ".join(
+                             f"{t.sub} {t.method} in {t.namespace or '@cluster'}: {t.before} to {t.after}"
+                             for t in c.turned[:3]
+                         )]
+                        for c in changes(logs)
+                    ],
+                    "none in this log",
+                ),
+            )
+        )  # fmt: skip
     made.append(
         page.section(
             "Worth a look",
@@ -212,7 +215,8 @@ def write_report(
             folder / "callers.csv",
             logs.ask(
                 "SELECT sub, iss, count(*) FILTER (decision = 'allow') AS allowed, "
-                "count(*) FILTER (decision <> 'allow') AS refused, min(time) AS first, max(time) AS last "
+                "count(*) FILTER (decision <> 'allow' AND let_in) AS unenforced, "
+                "count(*) FILTER (NOT let_in) AS refused, min(time) AS first, max(time) AS last "
                 "FROM decisions GROUP BY sub, iss ORDER BY allowed DESC, sub"
             ),
         )

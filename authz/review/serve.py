@@ -8,6 +8,7 @@ namespace sees everything. Without a configuration, a token that is printed once
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import threading
 import time
@@ -19,16 +20,17 @@ from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from authz.audit.event import Event, EventName
 from authz.audit.printable import clean
 from authz.call import Call
 from authz.credentials import BearerToken
 from authz.engine import Engine
-from authz.errors import AuthzError
+from authz.errors import AuditError, AuthzError
 from authz.review import page
 from authz.review.logs import Logs, Row
+from authz.review.outcome import told
 from authz.review.page import Html
 from authz.review.report import sections
 from authz.review.search import Search
@@ -37,6 +39,8 @@ from authz.review.show import show
 METHOD: Final = "/authz.audit.v1.Review/Read"
 _COOKIE: Final = "authz-review"
 _FORM_LIMIT: Final = 64 * 1024
+_LENGTH: Final = re.compile(r"[0-9]{1,9}")
+_FIELDS_LIMIT: Final = 10
 _SESSION_SECONDS: Final = 3600.0
 _SESSIONS_LIMIT: Final = 1000
 _ROWS: Final = 200
@@ -146,41 +150,47 @@ class _Handler(BaseHTTPRequestHandler):
         """A page."""
         if not self._is_local():
             return
-        url = urlsplit(self.path)
+        try:
+            self._show()
+        except AuthzError as exc:
+            self._answer(HTTPStatus.BAD_REQUEST, _message(str(exc)))
+
+    def _show(self) -> None:
+        path, _, asked = self.path.partition("?")
         key = self._cookie()
         token = self.review.session(key) if key else None
         if token is None:
             self._answer(HTTPStatus.UNAUTHORIZED, _sign_in())
             return
-        query = {name: values[-1] for name, values in parse_qs(url.query, max_num_fields=10).items()}
-        if url.path == "/out":
+        query = _fields(asked)
+        if path == "/out":
             self.review.sign_out(key)
             self._answer(HTTPStatus.OK, _sign_in("You are signed out."))
             return
         pages = {"/": _overview, "/records": _records, "/record": _record}
-        if url.path not in pages:
+        if path not in pages:
             self._answer(HTTPStatus.NOT_FOUND, _message("There is no such page."))
             return
-        try:
-            namespaces = self.review.namespaces(token)
-            if namespaces == []:
-                self._answer(HTTPStatus.FORBIDDEN, _message("You may review no records."))
-                return
-            with self.review.open(namespaces, self.path[:200]) as logs:
-                self._answer(HTTPStatus.OK, pages[url.path](logs, query, _seen(namespaces)))
-        except AuthzError as exc:
-            self._answer(HTTPStatus.BAD_REQUEST, _message(str(exc)))
+        namespaces = self.review.namespaces(token)
+        if namespaces == []:
+            self._answer(HTTPStatus.FORBIDDEN, _message("You may review no records."))
+            return
+        with self.review.open(namespaces, self.path[:200]) as logs:
+            self._answer(HTTPStatus.OK, pages[path](logs, query, _seen(namespaces)))
 
     def do_POST(self) -> None:
         """Sign in; nothing else is ever written."""
         length = self.headers.get("Content-Length", "")
         if not self._is_local():
             return
-        if self.path != "/" or not length.isdigit() or int(length) > _FORM_LIMIT:
+        if self.path != "/" or _LENGTH.fullmatch(length) is None or int(length) > _FORM_LIMIT:
             self._answer(HTTPStatus.BAD_REQUEST, _message("Only signing in is posted."))
             return
-        fields = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"), max_num_fields=10)
-        key = self.review.sign_in(fields.get("token", [""])[0])
+        try:
+            key = self.review.sign_in(_fields(self.rfile.read(int(length)).decode("utf-8", "replace")).get("token", ""))
+        except AuthzError as exc:
+            self._answer(HTTPStatus.BAD_REQUEST, _message(str(exc)))
+            return
         if key is None:
             self._answer(HTTPStatus.UNAUTHORIZED, _sign_in("This token may review no records."))
             return
@@ -226,6 +236,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the audit log has who looked at what."""
 
 
+def _fields(text: str) -> dict[str, str]:
+    try:
+        return {name: values[-1] for name, values in parse_qs(text, max_num_fields=_FIELDS_LIMIT).items()}
+    except ValueError:
+        raise AuditError(f"there are more than {_FIELDS_LIMIT} fields; send those of the page alone") from None
+
+
 def _seen(namespaces: Sequence[str] | None) -> str:
     return "every record" if namespaces is None else f"records of the namespaces {', '.join(namespaces)}"
 
@@ -256,7 +273,7 @@ def _records(logs: Logs, query: dict[str, str], seen: str) -> str:
     found = page.table(
         ["time", "decision", "subject", "method", "namespaces", "reason", "record"],
         [
-            [row["time"], page.effect(row["decision"] or row["event"]), page.code(row["sub"]), page.code(row["method"]),
+            [row["time"], page.effect(told(row) or row["event"]), page.code(row["sub"]), page.code(row["method"]),
              row["namespaces"], row["reason"], _link(row)]
             for row in rows
         ],
@@ -277,6 +294,8 @@ def _record(logs: Logs, query: dict[str, str], seen: str) -> str:
     if shown.around:
         lines = "\n".join(f"{number:5d}  {clean(text, 500)}" for number, text in shown.around)
         parts.append(page.section("The policy as it was then", Html(f"<pre>{escape(lines)}</pre>")))
+    if shown.why:
+        parts.append(page.section("Not asked again", Html(f"<p>{page.text(shown.why)}</p>")))
     if shown.verdict is not None:
         same = "the same" if shown.same else "NOT the same"
         text = f"Asked again, that policy says {shown.verdict.effect.value}: {same}."

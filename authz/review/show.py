@@ -1,18 +1,26 @@
-"""Show: one record, the rule that decided it as it was written then, and what that policy says today."""
+"""Show: one record, the rule that decided it as it was written then, and what that policy says when asked again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from authz.audit.printable import TEXT_LIMIT, clean
 from authz.audit.shelf import find_on_shelf
-from authz.decision import authorizer_for
 from authz.decision.base import Verdict
 from authz.errors import AuditError, PolicyError
 from authz.policy.load import load_bundle
+from authz.policy.revision import Revision
 from authz.review.logs import Logs, Row
-from authz.review.replay import decide_again
+from authz.review.matching import KeptPolicies
+from authz.review.replay import BY_POLICY, Again
+
+_ABSENT: Final = "the policy that decided is not at hand; name its folder with --policy"
+_CHANGED: Final = "the copy of the policy that was kept is not what it was; name a folder of it with --policy"
+_UNASKED: Final = "no policy decided it"
+_LACKING: Final = "the record does not tell all of the caller: it was shortened, or the subject is hashed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +30,11 @@ class Shown:
     Attributes:
         record: its fields.
         bundle: the policy that decided it, as it was then; None: it is not at hand.
-        around: the lines of that policy around the rule, with their numbers.
-        verdict: what that policy says of the same call, asked again; None: it cannot be asked.
-        same: whether that is what was recorded; None: it could not be asked.
+        around: the lines of that policy around the rule, with their numbers; none for a reviewer of some namespaces,
+            since they may be about others.
+        verdict: what that policy says of the same call at the same time, asked again; None: it was not asked.
+        same: whether that is what was recorded; None: it was not asked.
+        why: why it was not asked; empty: it was, or the record is no decision.
     """
 
     record: Row
@@ -32,6 +42,7 @@ class Shown:
     around: tuple[tuple[int, str], ...] = ()
     verdict: Verdict | None = None
     same: bool | None = None
+    why: str = ""
 
 
 def show(logs: Logs, audit_id: str, bundles: Sequence[Path] = ()) -> Shown:
@@ -53,30 +64,34 @@ def show(logs: Logs, audit_id: str, bundles: Sequence[Path] = ()) -> Shown:
     if not rows or several:
         raise AuditError(f"{'several records have' if rows else 'no record has'} the id {audit_id}")
     record = rows[0]
-    version = record["policy_version"]
-    bundle = _bundle(version, logs.files, bundles) if version else None
-    if bundle is None or record["event"] != "decision":
-        return Shown(record, bundle)
+    version, decided = record["policy_version"], record["event"] == "decision"
+    revision = _revision(version, logs.files, bundles) if version else None
+    if revision is None:
+        changed = version and find_on_shelf(version, list(logs.files))
+        return Shown(record, why=(_CHANGED if changed else _ABSENT) if decided else "")
+    if not decided:
+        return Shown(record, revision.path)
+    around = () if logs.limited else _around(revision.path, record["rule_src"])
     try:
-        revision = load_bundle(bundle)
-        verdict = decide_again(authorizer_for(revision), record)
-    except PolicyError:
-        return Shown(record)
-    same = None
-    if verdict is not None:
-        text = verdict.rule.text if verdict.rule else None
-        same = (verdict.effect.value, text) == (record["decision"], record["rule"])
-    return Shown(record, bundle, _around(bundle, record["rule_src"]), verdict, same)
+        verdict = Again(revision).decide(record, record["time"])
+    except PolicyError as exc:
+        return Shown(record, revision.path, around, why=str(exc))
+    if verdict is None:
+        return Shown(record, revision.path, around, why=_LACKING if record["reason"] in BY_POLICY else _UNASKED)
+    text = clean(verdict.rule.text, 4 * TEXT_LIMIT) if verdict.rule else None
+    same = (verdict.effect.value, text) == (record["decision"], record["rule"])
+    return Shown(record, revision.path, around, verdict, same)
 
 
-def _bundle(version: str, files: Sequence[Path], bundles: Sequence[Path]) -> Path | None:
+def _revision(version: str, files: Sequence[Path], bundles: Sequence[Path]) -> Revision | None:
     for path in bundles:
         try:
-            if load_bundle(path).id == version:
-                return path
+            revision = load_bundle(path)
         except PolicyError:
             continue
-    return find_on_shelf(version, list(files))
+        if revision.id == version:
+            return revision
+    return KeptPolicies(files).find(version)
 
 
 def _around(bundle: Path, source: str | None, context: int = 2) -> tuple[tuple[int, str], ...]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from authz.call import Call
+from authz.claims.base import Claims
+from authz.decision import authorizer_for
+from authz.decision.base import Authorizer, Effect
+from authz.errors import EvaluationError
 from authz.policy.load import load_bundle
 from authz.policy.revision import NOWHERE
-from authz.review.logs import Logs
+from authz.review.logs import Logs, Row
+from authz.review.named_users import NamedUsers
+from authz.review.replay import claims_of
 from authz.review.search import Search
 
 
@@ -53,16 +60,20 @@ class Doer:
 
     Attributes:
         sub: who.
-        roles: roles at the latest call.
-        did: how often it was allowed.
-        refused: how often it was not.
+        roles: in each namespace, those of their latest call that named it, for a record tells no others.
+        did: how often they were let in.
+        unenforced: how often of these that was no allow, and nothing was enforced.
+        refused: how often they were not let in.
         last: when it was called last; None: never.
-        can: whether the policy that was named allows it; None: none was named, or it cannot tell.
+        can: whether the policy that was named would allow them, today, one of the calls that anybody made; None: none
+            was named, or it cannot tell: the log does not have all their roles, or a hash stands for them, and the
+            policy names users.
     """
 
     sub: str
     roles: tuple[str, ...]
     did: int
+    unenforced: int
     refused: int
     last: datetime | None
     can: bool | None
@@ -75,7 +86,7 @@ def who_did(logs: Logs, method: str, namespace: str | None = None, bundle: Path 
         logs: where to look.
         method: gRPC full method; ``*`` and ``?`` stand for any characters.
         namespace: only calls that name it (a pattern); None: all.
-        bundle: a policy; the callers that the log knows are asked about each method that was matched.
+        bundle: a policy; every caller that the log knows is asked about every call that was matched.
 
     Raises:
         PolicyError: the bundle cannot be used.
@@ -83,33 +94,79 @@ def who_did(logs: Logs, method: str, namespace: str | None = None, bundle: Path 
     words = f"method:{method}" + (f" ns:{namespace}" if namespace else "")
     where, parameters = Search.parse(words).sql()
     rows = logs.ask(
-        "SELECT sub, arg_max(roles, time) AS roles, arg_max(authn, time) AS authn, arg_max(iss, time) AS iss, "
-        f"count(*) FILTER (decision = 'allow' AND {where}) AS did, "
-        f"count(*) FILTER (decision <> 'allow' AND {where}) AS refused, max(time) FILTER ({where}) AS last "
+        f"SELECT sub, count(*) FILTER (let_in AND {where}) AS did, "
+        f"count(*) FILTER (let_in AND decision <> 'allow' AND {where}) AS unenforced, "
+        f"count(*) FILTER (NOT let_in AND {where}) AS refused, max(time) FILTER ({where}) AS last "
         "FROM decisions WHERE sub IS NOT NULL GROUP BY sub ORDER BY did DESC, refused DESC, sub",
-        [*parameters, *parameters, *parameters],
+        parameters * 4,
     )
-    asked = logs.ask(f"SELECT DISTINCT method, namespaces FROM decisions WHERE {where} LIMIT 1000", parameters)
-    able = _able(rows, asked, bundle) if bundle is not None else {}
+    callers = _callers(logs)
+    able: dict[str, bool | None] = {}
+    if bundle is not None:
+        asked = logs.ask(
+            f"SELECT DISTINCT method, namespaces FROM decisions WHERE {where} "
+            "AND unreadable IS NULL AND NOT coalesce(truncated, false)",
+            parameters,
+        )
+        able = _able(callers, [Call(row["method"], tuple(row["namespaces"] or ())) for row in asked], bundle)
     doers = [
-        Doer(row["sub"], tuple(row["roles"] or ()), row["did"], row["refused"], row["last"], able.get(row["sub"]))
+        Doer(
+            row["sub"],
+            tuple(callers[row["sub"]]["roles"]) if row["sub"] in callers else (),
+            row["did"],
+            row["unenforced"],
+            row["refused"],
+            row["last"],
+            able.get(row["sub"]),
+        )
         for row in rows
     ]
     return [doer for doer in doers if doer.did or doer.refused or doer.can]
 
 
-def _able(
-    rows: Sequence[dict[str, object]], asked: Sequence[dict[str, object]], bundle: Path
-) -> dict[object, bool | None]:
-    from authz.decision import authorizer_for
-    from authz.review.replay import decide_again
-
-    authorizer = authorizer_for(load_bundle(bundle))
-    able: dict[object, bool | None] = {}
+def _callers(logs: Logs) -> dict[str, Row]:
+    """What the log knows of each caller, as fields of a record, with the roles from all namespaces."""
+    rows = logs.each(
+        "SELECT sub, namespaces, max(time) AS last, arg_max(roles, time) AS roles, arg_max(authn, time) AS authn, "
+        "arg_max(iss, time) AS iss, arg_max(redacted, time) AS redacted, arg_max(truncated, time) AS truncated "
+        "FROM decisions WHERE sub IS NOT NULL AND roles IS NOT NULL GROUP BY sub, namespaces ORDER BY last, namespaces"
+    )
+    latest: dict[str, Row] = {}
+    within: dict[str, dict[str, list[str]]] = {}
+    cut: set[str] = set()
     for row in rows:
-        verdicts = [
-            decide_again(authorizer, {**row, **question, "reason": "allowed", "unreadable": None}) for question in asked
-        ]
-        known = [bool(verdict.effect) for verdict in verdicts if verdict is not None]
-        able[row["sub"]] = any(known) if known else None
+        sub = row["sub"]
+        here = within.setdefault(sub, {})
+        here.update({name: [] for name in row["namespaces"] or () if name})
+        for role in row["roles"]:
+            if namespace := role.partition("@")[2]:
+                here.setdefault(namespace, []).append(role)
+        latest[sub] = row
+        if row["truncated"]:
+            cut.add(sub)
+    for sub, row in latest.items():
+        system = [role for role in row["roles"] if "@" not in role]
+        row["roles"] = system + sorted(role for roles in within[sub].values() for role in roles)
+        row["truncated"] = sub in cut
+    return latest
+
+
+def _able(callers: Mapping[str, Row], calls: Sequence[Call], bundle: Path) -> dict[str, bool | None]:
+    """Who may make one of ``calls``; None: that cannot be told."""
+    revision = load_bundle(bundle)
+    users, authorizer = NamedUsers(revision), authorizer_for(revision)
+    able: dict[str, bool | None] = {}
+    for sub, row in callers.items():
+        claims = claims_of(row)
+        if claims is None or not calls or users.may_be(row):
+            able[sub] = None
+        else:
+            able[sub] = any(_allows(authorizer, claims, call) for call in calls)
     return able
+
+
+def _allows(authorizer: Authorizer, claims: Claims, call: Call) -> bool:
+    try:
+        return authorizer.authorize(claims, call).effect is Effect.ALLOW
+    except EvaluationError:
+        return False

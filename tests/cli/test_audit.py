@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ import pytest
 from authz.audit.masking import Masking
 from authz.audit.settings import LogSettings
 from authz.audit.writer import AuditLog
+from authz.claims.base import Claims
 from authz.cli import Exit, main
 from authz.cli.audit import NOTICES
 from examples.incident.__main__ import record as record_incident
-from tests.audit.logs import record
+from tests.audit.logs import ALICE, record
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ COMMANDS = [
     (["query", "", "audit", "--columns", "time,secret"], 4, "`secret` is no field of a record"),
     (["show", "01", "audit"], 4, "several records have the id"),
     (["denied", "audit", "-q", "sub:staff:otto"], 0, "p, user:staff:otto, globex"),
-    (["denied", "audit", "-q", "sub:nobody"], 0, "nothing was refused"),
+    (["denied", "audit", "-q", "sub:nobody"], 0, "nothing was denied"),
     (["who-did", "*PurgeNamespace", "audit"], 0, "user:staff:otto"),
     (["changes", "audit"], 0, "no_opinion to allow"),
     (["replay", "audit", "--policy", "policies/default"], 3, "allow   no_opinion"),
@@ -84,7 +86,7 @@ COMMANDS = [
     (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 0, "role:worker"),
     (["suggest", "staff:walt", "audit"], 0, "p, user:staff:walt, acme"),
     (["suggest", "staff:nobody", "audit"], 3, "nothing more"),
-    (["anomalies", "audit"], 3, "refusals within a minute"),
+    (["anomalies", "audit"], 3, "denials within a minute"),
     (["compact", "audit"], 0, "no closed segment"),
 ]
 
@@ -126,6 +128,36 @@ def test_hashed_subjects_are_found_by_whoever_has_the_key(tmp_path: Path, capsys
     assert main([*query, "--subject-key", str(key)]) == Exit.OK
     key.write_text("short")
     assert main([*query, "--subject-key", str(key)]) == Exit.INVALID
+
+
+HASHED = [
+    ("sub:corp:alice", 1),
+    ("'sub:corp:alice'", 1),
+    ("sub:user:corp:alice,corp:nobody", 1),
+    ("sub:corp:alice,corp:backup", 2),
+    ("-sub:corp:alice event:decision", 2),
+    ("-sub:corp:alice,corp:backup event:decision", 1),
+    ("sub:corp:backup", 1),
+    ("sub:corp:hmac-*", 2),
+    ("sub:corp:nobody", 0),
+]
+
+
+@pytest.mark.parametrize(("words", "count"), HASHED)
+def test_who_has_the_key_searches_as_if_nothing_were_hashed(
+    tmp_path: Path, words: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "subjects.key"
+    key.write_text("k" * 32)
+    (tmp_path / "looks.yaml").write_text("audit:\n  file: looks.jsonl\n")
+    (tmp_path / "log").mkdir()
+    with AuditLog(tmp_path / "log" / "audit.jsonl", LogSettings(masking=Masking(b"k" * 32, ["corp:backup"]))) as log:
+        for name in ("alice", "bob", "backup"):
+            log.write(record(claims=Claims(replace(ALICE, subject=name))))
+    query = ["audit", "query", words, str(tmp_path / "log"), "--subject-key", str(key), "--json"]
+    assert main([*query, "--config", str(tmp_path / "looks.yaml")]) == (Exit.OK if count else Exit.FINDING)
+    assert len(capsys.readouterr().out.splitlines()) == count
+    assert "alice" not in (tmp_path / "looks.jsonl").read_text()
 
 
 def test_lines_that_are_left_out_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

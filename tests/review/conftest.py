@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from authz.review.logs import Logs
 from examples.incident.__main__ import record
 from tests.review.world import World, opened
 
@@ -17,6 +18,13 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("incident")
     record(folder)
     return folder
+
+
+@pytest.fixture
+def logs(incident: Path) -> Iterator[Logs]:
+    """The log of the incident."""
+    with Logs([incident / "audit"]) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,7 +102,8 @@ def test_the_report_is_a_page_that_a_browser_shows_whole(incident: Path, tmp_pat
     tab.on("console", lambda message: errors.append(message.text))
     tab.goto((tmp_path / "evidence" / "report.html").as_uri())
     titles = tab.locator("h2").all_inner_texts()
-    assert titles == ["Verification", "Timeline", "Refused most often", "Grants used", "Policy changes", "Worth a look"]
+    assert titles == ["Verification", "Timeline", "Denied most often", "Rules that decided", "Policy changes",
+                      "Worth a look"]  # fmt: skip
     assert tab.locator("svg rect").count() > 50
     assert "user:staff:otto" in tab.inner_text("main")
     assert len(loaded) == 1, "it loads nothing but itself"
@@ -217,6 +219,37 @@ def test_the_page_is_of_this_machine_and_read_only(incident: Path) -> None:
         assert headers["Cache-Control"] == "no-store"
         assert ask(server, "GET", "/out", **cookie)[0] == 200
         assert ask(server, "GET", "/", **cookie)[0] == 401
+
+
+def test_whatever_is_asked_is_answered(incident: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "audit.jsonl"
+    log.write_bytes((incident / "audit" / "audit.jsonl").read_bytes())
+    many = "&".join(f"a{number}=1" for number in range(11))
+    with ReviewServer([log]) as server:
+        assert ask(server, "POST", "/", many)[0] == 400
+        assert ask(server, "GET", "/?" + many)[0] == 401
+        cookie = sign_in(server, server.token)
+        for length in ("\xb2", "9" * 5000, "-1", "", "1e3"):
+            assert ask(server, "POST", "/", **{"Content-Length": length})[0] == 400
+        status, html, _ = ask(server, "GET", "/?" + many, **cookie)
+        assert (status, "there are more than 10 fields" in html) == (400, True)
+        for words in (
+            "since:999999w",
+            "ns:,",
+            "\\",
+            "sub:\udcff",
+            "'",
+            "until:0001-01-01T00:00:00+14:00",
+            "us:>" + "9" * 40,
+        ):
+            asked = quote(words, errors="surrogatepass")
+            assert ask(server, "GET", f"/records?q={asked}", **cookie)[0] in (200, 400), words
+        with socket.create_connection(("127.0.0.1", server.port), 20) as stranger:
+            stranger.sendall(f"GET http://[ HTTP/1.0\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+            assert b" 401 " in stranger.recv(100)
+        log.unlink()
+        assert ask(server, "GET", "/records", **cookie)[0] == 400
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_page_of_nothing_is_a_page(tmp_path: Path) -> None:

@@ -30,21 +30,16 @@ from authz.review.export import export, write_csv
 from authz.review.follow import follow
 from authz.review.logs import Logs
 from authz.review.replay import replay
-from authz.review.report import write_report
+from authz.review.report import sections, write_report
 from authz.review.search import Search
 from authz.review.show import show
 from authz.review.unused import unused
-from authz.review.usage import suggest, who_did
-from examples.incident.__main__ import MISTAKE
+from authz.review.usage import suggest
+from examples.incident.__main__ import OTTO, RITA
 from tests.audit.logs import record
+from tests.review.world import World
 
 PURGE = "/example.orders.v1.Orders/PurgeNamespace"
-
-
-@pytest.fixture
-def logs(incident: Path) -> Any:
-    with Logs([incident / "audit"]) as opened:
-        yield opened
 
 
 def test_a_denial_comes_with_the_smallest_rule_that_would_allow_it(incident: Path, logs: Logs) -> None:
@@ -91,36 +86,6 @@ def test_a_replay_finds_every_flip(incident: Path, logs: Logs) -> None:
         ("user:staff:otto", PURGE, "allow", "no_opinion", 1)
     ]
     assert (result.decided, result.skipped) == (210, 12)
-
-
-def test_a_record_is_explained_by_the_policy_of_its_time(incident: Path, logs: Logs) -> None:
-    row = logs.find(Search.parse(f"method:{PURGE} decision:allow"))[0]
-    shown = show(logs, row["id"])
-    assert shown.bundle is not None
-    assert shown.bundle.name == row["policy_version"]
-    assert [text for _, text in shown.around if text == MISTAKE]
-    assert shown.same is True
-    with pytest.raises(AuditError, match="no record has the id nothing"):
-        show(logs, "nothing")
-    with pytest.raises(AuditError, match="several records have the id 01"):
-        show(logs, "01")
-
-
-def test_without_its_policy_a_record_is_shown_all_the_same(incident: Path, tmp_path: Path) -> None:
-    shutil.copy(incident / "audit" / "audit.jsonl", tmp_path)
-    with Logs([tmp_path]) as logs:
-        row = logs.find(Search.parse("reason:allowed"))[0]
-        assert show(logs, row["id"]).bundle is None
-        shown = show(logs, row["id"], [incident / "absent", incident / "policies" / "default"])
-        assert shown.same is True
-
-
-def test_who_did_beside_who_can(incident: Path, logs: Logs) -> None:
-    doers = {doer.sub: doer for doer in who_did(logs, "*CreateOrder", None, incident / "policies" / "default")}
-    assert (doers["user:staff:walt"].did, doers["user:staff:walt"].can) == (73, True)
-    assert (doers["user:staff:rita"].did, doers["user:staff:rita"].can) == (0, False)
-    assert (doers["user:staff:ada"].did, doers["user:staff:ada"].can) == (0, True), "who can, and did not"
-    assert all(doer.can is None for doer in who_did(logs, "*CreateOrder", "acme"))
 
 
 def test_the_policy_that_is_suggested_covers_what_was_done_and_no_more(
@@ -275,6 +240,37 @@ def test_a_reviewer_of_some_namespaces_sees_only_theirs(incident: Path) -> None:
         assert logs.ask("SELECT DISTINCT namespace FROM records") == [{"namespace": "globex"}]
     with Logs([incident / "audit"], namespaces=[]) as logs:
         assert logs.ask("SELECT count(*) AS n FROM records") == [{"n": 0}]
+
+
+def test_a_call_that_was_also_elsewhere_is_of_no_reviewer_of_some_namespaces(tmp_path: Path) -> None:
+    many = tuple(f"ns{number}" for number in range(64))
+    calls = [("acme",), ("acme", None), (None, "acme"), (None,), (), ("acme", "globex"), many, (*many, "globex")]
+    with AuditLog(tmp_path / "audit.jsonl") as log:
+        for namespaces in calls:
+            log.write(record(namespaces=namespaces))
+    with Logs([tmp_path], namespaces=["acme", *many]) as logs:
+        rows = logs.ask("SELECT namespaces FROM records ORDER BY seq")
+    assert [tuple(row["namespaces"]) for row in rows] == [("acme",), many]
+
+
+def test_a_reviewer_of_some_namespaces_is_told_of_no_other(world: World) -> None:
+    """Neither by the sentence for operators, nor by the lines around a rule, nor by what changed in the policy."""
+    secret = "globex-secret-merger"
+    lines = [f"p, user:staff:ceo, {secret}, *, *, allow", f"p, user:staff:rita, acme, {PURGE}, *, allow"]
+    world.recorder.load(world.bundle("a", *lines, f"p, role:authenticated, {secret}, {PURGE}, *, allow"))
+    for caller in (RITA, OTTO):
+        world.recorder.call(caller, "PurgeNamespace", "acme")
+    world.recorder.load(world.bundle("b"))
+    world.recorder.call(RITA, "PurgeNamespace", "acme")
+    world.log.tend()
+    for names, seen in ((None, True), (["acme"], False)):
+        with Logs([world.folder / "audit.jsonl"], namespaces=names) as logs:
+            rows = logs.find(Search.parse("event:decision"))
+            shown = [show(logs, row["id"]) for row in rows]
+            pages = [str((each.record, each.around)) for each in shown]
+            assert [secret in page for page in pages] == [seen, seen, False]
+            assert [each.same for each in shown] == [True, True, True]
+            assert ("no_opinion" in "".join(sections(logs))) is seen
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
