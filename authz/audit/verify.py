@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -16,69 +16,13 @@ import orjson
 from authz.audit.anchor import read_anchors
 from authz.audit.chain import HEAD, Link
 from authz.audit.checkpoint import VerifyingKey
+from authz.audit.finding import Finding, Findings, Kind
 from authz.audit.record import GENESIS
 from authz.audit.segment import Segment, find_segments
 
 _SLACK_LINES: Final = 16
 _SLACK_SECONDS: Final = 60.0
-_FINDINGS_LIMIT: Final = 200
 _PROGRESS_LINES: Final = 50_000
-
-
-class Kind(StrEnum):
-    """What a finding is about."""
-
-    # the log is not what was written
-    CHANGED = "changed"
-    MISSING = "missing"
-    REPEATED = "repeated"
-    NO_LINE = "no_line"
-    CHECKPOINT = "checkpoint"
-    CADENCE = "cadence"
-    ANCHOR = "anchor"
-    BEGINNING = "beginning"
-    UNREADABLE = "unreadable"
-
-    # the log is what was written, and it says so itself, or shows less than it could
-    LOSS = "loss"
-    UNSYNCED = "unsynced"
-    RECOVERED = "recovered"
-    REPLACED = "replaced"
-    OPEN_END = "open_end"
-    UNPROVEN = "unproven"
-
-    @property
-    def is_damage(self) -> bool:
-        """Whether it says that the log was changed; if not, it is something to know."""
-        return self not in _NOTICES
-
-
-_NOTICES: Final = frozenset(
-    {Kind.LOSS, Kind.UNSYNCED, Kind.RECOVERED, Kind.REPLACED, Kind.OPEN_END, Kind.UNPROVEN}
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that verification found.
-
-    Attributes:
-        kind: what it is about.
-        path: file.
-        line: number of the line in the file, from 1; 0: the file as a whole.
-        seq: number of the line in its chain; 0: none.
-        message: a sentence.
-    """
-
-    kind: Kind
-    path: str
-    line: int
-    seq: int
-    message: str
-
-    def __str__(self) -> str:
-        where = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{where}: {self.kind}: {self.message}"
 
 
 @dataclass(slots=True)
@@ -116,26 +60,40 @@ class VerifyReport:
     """What verification says.
 
     Attributes:
-        findings: what was found, in the order of the chains, at most 200 for each chain.
+        findings: what was found, in the order of the chains: at most 200 that are damage and 200 that are not, of each.
         chains: one for each chain.
-        more: findings beyond the limit.
+        more: how many findings there are beyond that, of each kind.
+        damaged: whether any finding is damage, also one beyond that.
         state: where a later verification may go on, by chain.
     """
 
     findings: list[Finding] = field(default_factory=list)
     chains: list[ChainReport] = field(default_factory=list)
-    more: int = 0
+    more: Counter[Kind] = field(default_factory=Counter)
+    damaged: bool = False
     state: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def damage(self) -> list[Finding]:
-        """The findings that say that the log is not what was written."""
+        """The kept findings that say that the log is not what was written."""
         return [finding for finding in self.findings if finding.kind.is_damage]
 
     @property
     def sound(self) -> bool:
         """Whether there is no damage."""
-        return not self.damage
+        return not self.damaged
+
+    @property
+    def not_shown(self) -> str:
+        """How many findings are not among those kept, and of which kinds; empty: none."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.more.most_common())
+        return f"{self.more.total()} more: {kinds}" if kinds else ""
+
+    def add(self, found: Findings) -> None:
+        """Take in what was found of one more chain."""
+        self.findings += found.kept
+        self.more += found.more
+        self.damaged |= found.damaged
 
 
 def verify(
@@ -175,13 +133,14 @@ def verify(
             progress(min(done + size, total), total)
 
     seen: set[str] = set()
+    outside = Findings()
     for writer, group in groupby(segments, key=lambda segment: segment.writer):
         chain = list(group)
         if not writer:
             for segment in chain:
                 if segment.size:
                     text = "no line of it belongs to a chain"
-                    report.findings.append(Finding(Kind.UNREADABLE, str(segment.path), 0, 0, text))
+                    outside.add(Finding(Kind.UNREADABLE, str(segment.path), 0, 0, text))
             continue
         seen.add(writer)
         walk = _Walk(writer, by_key, held.get(writer, {}), cadence, seconds, (state or {}).get(writer))
@@ -190,13 +149,13 @@ def verify(
             done += segment.size
         walk.finish(chain[-1])
         report.chains.append(walk.report)
-        report.findings += walk.findings
-        report.more += walk.more
+        report.add(walk.found)
         report.state[writer] = walk.state()
     for writer, lines in held.items():
         if writer not in seen:
             text = f"{len(lines)} anchored checkpoints are of the chain {writer}, of which there is nothing"
-            report.findings.append(Finding(Kind.ANCHOR, "", 0, max(lines), text))
+            outside.add(Finding(Kind.ANCHOR, "", 0, max(lines), text))
+    report.add(outside)
     tell(total)
     return report
 
@@ -214,8 +173,7 @@ class _Walk:
         state: Mapping[str, Any] | None,
     ) -> None:
         self.report = ChainReport(writer)
-        self.findings: list[Finding] = []
-        self.more = 0
+        self.found = Findings()
         self._writer = writer
         self._head = b'{"v":1,"writer":"%s","seq":' % writer.encode()
         self._keys = keys
@@ -242,10 +200,7 @@ class _Walk:
             self.report.closed = bool(self._resume["closed"])
 
     def _find(self, kind: Kind, segment: Segment, number: int, seq: int, message: str) -> None:
-        if len(self.findings) >= _FINDINGS_LIMIT:
-            self.more += 1
-        else:
-            self.findings.append(Finding(kind, str(segment.path), number, seq, message))
+        self.found.add(Finding(kind, str(segment.path), number, seq, message))
 
     def segment(self, segment: Segment, tell: Callable[[int], None]) -> None:
         """Walk through one file."""
@@ -457,7 +412,7 @@ class _Walk:
 
     def state(self) -> dict[str, Any]:
         """Where a later verification may go on."""
-        if self.findings and any(finding.kind.is_damage for finding in self.findings):
+        if self.found.damaged:
             return {}
         position = self._position or self._resume
         if not position:

@@ -133,7 +133,7 @@ def _print(report: VerifyReport) -> None:
     for finding in report.findings:
         print(("DAMAGE  " if finding.kind.is_damage else "note    ") + cell(finding))
     if report.more:
-        print(f"and {report.more} more")
+        print(f"and {report.not_shown}")
     if not report.sound:
         print("the log is DAMAGED")
     else:

@@ -13,8 +13,9 @@ import pytest
 
 from authz.audit.chain import HEAD, Link
 from authz.audit.checkpoint import SigningKey, checkpoint
+from authz.audit.finding import Kind
 from authz.audit.settings import LogSettings
-from authz.audit.verify import Kind, VerifyReport, verify
+from authz.audit.verify import VerifyReport, verify
 from authz.audit.writer import AuditLog
 from authz.errors import AuditError
 from tests.audit.logs import record
@@ -158,6 +159,38 @@ def test_a_chain_that_its_owner_made_anew_passes_only_without_the_anchors(
 def test_a_log_that_is_gone_is_found_by_its_anchors(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
     report = verify([tmp_path], [], [sealed[2]])
     assert [finding.kind for finding in report.damage] == [Kind.ANCHOR]
+
+
+def often_killed(lines: Lines, key: SigningKey, times: int) -> Lines:
+    """The log of a writer that was stopped hard so many times before it wrote the rest, as that writer signed it."""
+    seal = next(line for line in lines if b'"event":"checkpoint"' in line)
+    told = HEAD.match(seal)[0] + b'"event":"log.recovered","cause":"the log was not closed"}\n'  # type: ignore[index]
+    return chained([lines[0], *([told] * 10 + [seal]) * (times // 10), *lines[1:]], 1, key)
+
+
+@pytest.mark.parametrize("way", [flip, delete, rewrite])
+def test_no_number_of_notices_hides_what_was_changed(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path, way: Callable[[Lines, random.Random], Lines]
+) -> None:
+    honest = often_killed(sealed[0], sealed[1], 250)
+    report = judge(tmp_path, honest, sealed[1], None)
+    assert report.sound
+    assert (len(report.findings), report.more[Kind.RECOVERED]) == (200, 50)
+    end = honest.index(next(line for line in honest if b'"event":"decision"' in line))
+    changed = [*honest[:end], *way(honest[end:-30], random.Random(way.__name__)), *honest[-30:]]
+    report = judge(tmp_path, changed, sealed[1], None)
+    assert not report.sound
+    assert report.damage
+    assert report.state[report.chains[0].writer] == {}
+
+
+def test_of_more_damage_than_is_kept_the_rest_is_counted(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path
+) -> None:
+    lines = [*sealed[0], *[b"{}\n"] * 300]
+    report = judge(tmp_path, lines, sealed[1], None)
+    assert (len(report.damage), report.more) == (200, {Kind.NO_LINE: 100})
+    assert report.not_shown == "100 more: 100 no_line"
 
 
 def test_the_finding_names_file_line_and_number(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:

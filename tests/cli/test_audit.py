@@ -46,6 +46,22 @@ def test_verify_has_a_code_for_each_answer(incident: Path, tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)["sound"] is False
 
 
+def test_what_is_not_shown_is_counted_by_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).close()
+    with path.open("ab") as file:
+        file.write(b"{}\n" * 201)
+    assert main(["audit", "verify", str(path)]) == Exit.FINDING
+    assert "and 1 more: 1 no_line\nthe log is DAMAGED" in capsys.readouterr().out
+    assert main(["audit", "verify", str(path), "--json"]) == Exit.FINDING
+    assert json.loads(capsys.readouterr().out)["more"] == {"no_line": 1}
+    assert main(["audit", "report", str(path), "--to", str(tmp_path / "out")]) == Exit.FINDING
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["verified"]["more"] == {"no_line": 1}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The log is damaged: 201 findings." in page
+    assert "and 1 more: 1 no_line" in page
+
+
 def test_verify_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = tmp_path / "state.json"
     command = ["audit", "verify", "audit", "--key", "audit.pub", "--state", str(state), "--json"]
