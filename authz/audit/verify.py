@@ -122,7 +122,9 @@ def verify(
         AuditError: a path cannot be read at all.
     """
     segments = find_segments(paths)
+    anchors = list(anchors)
     held = read_anchors(anchors)
+    kept_in = ", ".join(map(str, anchors))
     report = VerifyReport()
     total = sum(segment.size for segment in segments)
     by_key = {key.id: key for key in keys}
@@ -154,7 +156,11 @@ def verify(
     for writer, lines in held.items():
         if writer not in seen:
             text = f"{len(lines)} anchored checkpoints are of the chain {writer}, of which there is nothing"
-            outside.add(Finding(Kind.ANCHOR, "", 0, max(lines), text))
+            outside.add(Finding(Kind.ANCHOR, kept_in, 0, max(lines), text))
+        for seq in [seq for seq, kept in lines.items() if len(kept) > 1]:
+            # the writer makes one: somebody else has the key, or writes to what is kept elsewhere
+            text = f"two different checkpoints were kept of line {seq} of the chain {writer}"
+            outside.add(Finding(Kind.ANCHOR, kept_in, 0, seq, text))
     report.add(outside)
     tell(total)
     return report
@@ -167,7 +173,7 @@ class _Walk:
         self,
         writer: str,
         keys: Mapping[str, VerifyingKey],
-        anchors: Mapping[int, bytes],
+        anchors: Mapping[int, Sequence[bytes]],
         cadence: int,
         seconds: float,
         state: Mapping[str, Any] | None,
@@ -360,7 +366,8 @@ class _Walk:
         self._signed += signature is not None
         anchored = self._anchors.pop(seq, None)
         if anchored is not None:
-            if anchored == line:
+            # whoever can only append to what is kept cannot put another in front
+            if anchored[0] == line:
                 self.report.anchored = seq
             else:
                 text = "the checkpoint is not the one that was kept elsewhere: the log was made anew up to here"

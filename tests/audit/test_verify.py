@@ -156,6 +156,34 @@ def test_a_chain_that_its_owner_made_anew_passes_only_without_the_anchors(
     assert not judge(tmp_path, forged, key, None).damage
 
 
+def test_checkpoints_that_are_kept_after_the_genuine_ones_replace_none_of_them(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path
+) -> None:
+    lines, key, anchors = sealed
+    forged = chained(rewrite(lines, random.Random(1)), 1, key)
+    others = b"".join(line for line in forged if b'"event":"checkpoint"' in line)
+    (tmp_path / "anchors").write_bytes(anchors.read_bytes() + others)
+    report = judge(tmp_path, forged, key, tmp_path / "anchors")
+    told = [finding.message for finding in report.damage if finding.kind is Kind.ANCHOR]
+    assert any("not the one that was kept elsewhere" in message for message in told)
+    assert any("two different checkpoints were kept of line" in message for message in told)
+    (tmp_path / "after").write_bytes(others)
+    assert not verify([tmp_path / "audit.jsonl"], [key.public], [anchors, tmp_path / "after"], cadence=CADENCE).sound
+    # the genuine log matches the first of them, and somebody has to know that there are others
+    report = judge(tmp_path, lines, key, tmp_path / "anchors")
+    assert {finding.kind for finding in report.damage} == {Kind.ANCHOR}
+    assert report.chains[0].anchored == len(lines)
+
+
+def test_what_is_kept_twice_or_is_no_checkpoint_contradicts_nothing(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path
+) -> None:
+    lines, key, anchors = sealed
+    (tmp_path / "copy").write_bytes(b"".join(lines))
+    report = verify([anchors.with_name("audit.jsonl")], [key.public], [anchors, tmp_path / "copy"], cadence=CADENCE)
+    assert not report.findings
+
+
 def test_a_log_that_is_gone_is_found_by_its_anchors(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
     report = verify([tmp_path], [], [sealed[2]])
     assert [finding.kind for finding in report.damage] == [Kind.ANCHOR]
