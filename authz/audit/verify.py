@@ -15,7 +15,7 @@ import orjson
 
 from authz.audit.anchor import read_anchors
 from authz.audit.chain import HEAD, Link
-from authz.audit.checkpoint import VerifyingKey
+from authz.audit.checkpoint import VerifyingKey, signed_members
 from authz.audit.finding import Finding, Findings, Kind
 from authz.audit.record import GENESIS
 from authz.audit.segment import Segment, find_segments
@@ -39,7 +39,7 @@ class ChainReport:
         anchored: number of the last line that an anchor vouches for; 0: none.
         lost: how many records the log says were lost.
         omitted: how many allows were counted instead of recorded.
-        closed: whether it was closed as it should be.
+        closed: whether it was closed as it should be. With a key, only a genuine checkpoint says so.
     """
 
     writer: str
@@ -193,6 +193,7 @@ class _Walk:
         self._unsealed = 0
         self._unsealed_line = b""
         self._signed = self._unsigned = 0
+        self._final_v1 = False
         self._torn: tuple[Segment, int, int] | None = None
         self._firsts: dict[int, Path] = {}
         self._resume = dict(state) if state else {}
@@ -236,7 +237,7 @@ class _Walk:
                 self._unsealed += 1
                 if self._unsealed == 1:
                     self._unsealed_line = line
-                    self.report.closed = False
+                    self.report.closed = self._final_v1 = False
             else:
                 self._look(line, segment, number)
             count += 1
@@ -318,7 +319,7 @@ class _Walk:
 
     def _event(self, fields: Mapping[str, Any], before: Link, line: bytes, segment: Segment, number: int) -> None:
         event, seq = fields.get("event"), before.seq + 1
-        self.report.closed = False
+        self.report.closed = self._final_v1 = False
         if event == "checkpoint":
             self._checkpoint(fields, before, line, segment, number)
         elif event == "audit.loss":
@@ -346,9 +347,9 @@ class _Walk:
         self.report.checkpoints += 1
         omitted = fields.get("omitted")
         self.report.omitted += omitted if isinstance(omitted, int) else 0
-        self.report.closed = fields.get("final") is True
         seq, key_id, signature = before.seq + 1, fields.get("key"), fields.get("sig")
         genuine = True
+        final = fields.get("final") is True
         if signature is None:
             self._unsigned += 1
             if self._keys:
@@ -360,9 +361,13 @@ class _Walk:
                 text = f"the checkpoint is signed with the key {key_id}, which is not among those given"
                 self._find(Kind.CHECKPOINT, segment, number, seq, text)
                 genuine = False
-            elif not key.verifies(before, str(fields.get("time")), str(signature)):
-                self._find(Kind.CHECKPOINT, segment, number, seq, "the signature of the checkpoint is wrong")
-                genuine = False
+            elif not key.verifies(before, signed_members(line, str(signature)), str(signature)):
+                genuine = key.verifies_v1(before, str(fields.get("time")), str(signature))
+                # nothing that the checkpoint says itself is signed: anybody may have made it the last one
+                self._final_v1, final = final and genuine, False
+                if not genuine:
+                    self._find(Kind.CHECKPOINT, segment, number, seq, "the signature of the checkpoint is wrong")
+        self.report.closed = final and genuine
         self._signed += signature is not None
         anchored = self._anchors.pop(seq, None)
         if anchored is not None:
@@ -407,7 +412,10 @@ class _Walk:
             where, number, size = self._torn
             report.closed = False
             self._find(Kind.OPEN_END, where, number, 0, f"the last line is torn, after {size} bytes")
-        if not report.closed:
+        if self._final_v1:
+            text = "says that it was closed, in a checkpoint of an older form: the signature is not about that"
+            self._find(Kind.OPEN_END, segment, 0, self._seq, text)
+        elif not report.closed:
             self._find(Kind.OPEN_END, segment, 0, self._seq, "is being written, or its writer was stopped hard")
         if self._unsealed:
             self._find(Kind.UNPROVEN, segment, 0, self._seq, f"no checkpoint covers the last {self._unsealed} lines")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from authz.audit.chain import HEAD, Link
-from authz.audit.checkpoint import SigningKey, checkpoint
+from authz.audit.checkpoint import SigningKey, VerifyingKey, checkpoint
 from authz.audit.finding import Kind
 from authz.audit.settings import LogSettings
 from authz.audit.verify import VerifyReport, verify
@@ -21,6 +21,8 @@ from authz.errors import AuditError
 from tests.audit.logs import record
 
 MUTATIONS = 1000
+V1 = Path(__file__).parent / "v1"
+"""A log whose checkpoints are signed as they were at first."""
 CADENCE = 20
 Lines = list[bytes]
 
@@ -182,6 +184,51 @@ def test_what_is_kept_twice_or_is_no_checkpoint_contradicts_nothing(
     (tmp_path / "copy").write_bytes(b"".join(lines))
     report = verify([anchors.with_name("audit.jsonl")], [key.public], [anchors, tmp_path / "copy"], cadence=CADENCE)
     assert not report.findings
+
+
+OTHERWISE = [
+    (b'"lines":', b'"final":true,"lines":'),
+    (b'"lines":', b'"omitted":7,"lines":'),
+    (b'"lines":20', b'"lines":2'),
+    (b'"time":"2', b'"time":"3'),
+    (b'"code":', b'"final":true,"code":'),
+    (b'"}\n', b'","final":true}\n'),
+    (b'"sig":', b'"final":true,"sig":'),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), OTHERWISE)
+def test_what_a_checkpoint_says_itself_is_signed(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path, one: bytes, other: bytes
+) -> None:
+    lines, key, _ = sealed
+    at = [number for number, line in enumerate(lines) if b'"event":"checkpoint"' in line][1]
+    assert judge(tmp_path, lines[: at + 1], key, None).sound, "nobody knows that more was written"
+    assert one in lines[at]
+    report = judge(tmp_path, [*lines[:at], lines[at].replace(one, other)], key, None)
+    assert [finding.kind for finding in report.damage] == [Kind.CHECKPOINT]
+    assert not report.chains[0].closed
+
+
+def test_a_log_of_before_verifies_and_is_not_proven_to_be_closed(tmp_path: Path) -> None:
+    key = VerifyingKey.read(V1 / "audit.pub")
+    report = verify([V1 / "audit.jsonl"], [key])
+    assert (report.sound, report.chains[0].sealed, report.chains[0].closed) == (True, 7, False)
+    assert [str(finding.kind) for finding in report.findings] == ["open_end"]
+    assert "in a checkpoint of an older form" in report.findings[0].message
+    cut = (V1 / "audit.jsonl").read_bytes().splitlines(keepends=True)[:4]
+    cut[3] = cut[3].replace(b'"lines":', b'"final":true,"lines":')
+    (tmp_path / "audit.jsonl").write_bytes(b"".join(cut))
+    report = verify([tmp_path], [key])
+    assert [finding.kind for finding in report.findings] == [Kind.OPEN_END]
+    assert not report.chains[0].closed
+    # a later writer goes on with the chain, and closes it
+    (tmp_path / "audit.jsonl").write_bytes((V1 / "audit.jsonl").read_bytes())
+    new = SigningKey.generate(tmp_path / "audit.key")
+    AuditLog(tmp_path / "audit.jsonl", LogSettings(key=new)).close()
+    report = verify([tmp_path], [key, new.public], seconds=float("inf"))
+    assert not report.findings
+    assert report.chains[0].closed
 
 
 def test_a_log_that_is_gone_is_found_by_its_anchors(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
