@@ -79,6 +79,14 @@ def find_segments(paths: Iterable[Path]) -> list[Segment]:
     return sorted(kept, key=lambda segment: (segment.writer, segment.first, str(segment.path)))
 
 
+def no_log(paths: Iterable[Path]) -> AuditError:
+    """The error to raise where there should be a log."""
+    named = ", ".join(map(str, paths)) or "what was named"
+    return AuditError(
+        f"there is no log in {named}; a log is a .jsonl or a compacted .parquet file: name one, or its folder"
+    )
+
+
 def _look(path: Path) -> Segment:
     segment = Segment(path, "", 0, path.stat().st_size)
     for number, line in enumerate(segment.lines()):

@@ -18,7 +18,7 @@ from authz.audit.chain import HEAD, Link
 from authz.audit.checkpoint import VerifyingKey, signed_members
 from authz.audit.finding import Finding, Findings, Kind
 from authz.audit.record import GENESIS
-from authz.audit.segment import Segment, find_segments
+from authz.audit.segment import Segment, find_segments, no_log
 
 _SLACK_LINES: Final = 16
 _SLACK_SECONDS: Final = 60.0
@@ -119,8 +119,9 @@ def verify(
         progress: called now and then with the bytes done and the bytes in all.
 
     Raises:
-        AuditError: a path cannot be read at all.
+        AuditError: a path cannot be read at all, or there is no log in any, and nobody says that there was one.
     """
+    paths = list(paths)
     segments = find_segments(paths)
     anchors = list(anchors)
     held = read_anchors(anchors)
@@ -161,7 +162,12 @@ def verify(
             # the writer makes one: somebody else has the key, or writes to what is kept elsewhere
             text = f"two different checkpoints were kept of line {seq} of the chain {writer}"
             outside.add(Finding(Kind.ANCHOR, kept_in, 0, seq, text))
+    for writer in (state or {}).keys() - seen:
+        text = f"nothing is left of the chain {writer}, which was there when it was verified last"
+        outside.add(Finding(Kind.MISSING, ", ".join(map(str, paths)), 0, 0, text))
     report.add(outside)
+    if not report.chains and not report.findings:
+        raise no_log(paths)
     tell(total)
     return report
 

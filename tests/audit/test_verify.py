@@ -297,6 +297,29 @@ def test_verification_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert not verify([path], cadence=CADENCE, state=first.state).sound
 
 
+def test_where_there_is_no_log_nothing_is_proven(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "deeper"):
+        folder.mkdir(exist_ok=True)
+        with pytest.raises(
+            AuditError, match=r"there is no log in .*; a log is a \.jsonl or a compacted \.parquet file"
+        ):
+            verify([tmp_path], [sealed[1].public])
+        (folder / "audit.log").write_bytes(b"".join(sealed[0]))
+        (tmp_path / "empty.jsonl").touch()
+
+
+def test_a_chain_that_was_verified_before_is_missed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        AuditLog(tmp_path / f"{name}.jsonl").close()
+    first = verify([tmp_path])
+    gone = first.chains[0].writer
+    next(path for path in tmp_path.glob("*.jsonl") if gone.encode() in path.read_bytes()).unlink()
+    report = verify([tmp_path], state=first.state)
+    assert [(finding.kind, gone in finding.message) for finding in report.damage] == [(Kind.MISSING, True)]
+    next(tmp_path.glob("*.jsonl")).unlink()
+    assert {finding.kind for finding in verify([tmp_path], state=first.state).damage} == {Kind.MISSING}
+
+
 def test_logs_of_several_hosts_in_one_folder(tmp_path: Path) -> None:
     for host in ("one", "two"):
         (tmp_path / host).mkdir()

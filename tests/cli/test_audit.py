@@ -74,6 +74,21 @@ def test_verify_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureF
     assert main(command) == Exit.INVALID
 
 
+def test_the_state_of_a_log_that_is_gone_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, state = tmp_path / "log" / "audit.jsonl", tmp_path / "state.json"
+    path.parent.mkdir()
+    command = ["audit", "verify", str(path.parent), "--state", str(state)]
+    assert main(command) == Exit.INVALID
+    assert "there is no log in" in capsys.readouterr().err
+    AuditLog(path).close()
+    assert main(command) == NOTICES
+    before = state.read_text()
+    path.unlink()
+    assert main(command) == Exit.FINDING
+    assert "nothing is left of the chain" in capsys.readouterr().out
+    assert state.read_text() == before
+
+
 def test_keys_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "audit.key"
     assert main(["audit", "keygen", str(path)]) == Exit.OK
