@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import random
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from authz.audit.appender import Appender
 from authz.audit.chain import HEAD, Link
 from authz.audit.checkpoint import SigningKey, VerifyingKey, checkpoint
 from authz.audit.finding import Kind
@@ -330,6 +334,56 @@ def test_logs_of_several_hosts_in_one_folder(tmp_path: Path) -> None:
     report = verify([tmp_path])
     assert len(report.chains) == 2
     assert [(finding.kind, Path(finding.path).name) for finding in report.damage] == [(Kind.UNREADABLE, "notes.jsonl")]
+
+
+def test_what_no_checkpoint_vouches_for_explains_no_missing_beginning(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path
+) -> None:
+    lines, key, _ = sealed
+    body = b'{"event":"log.retired","last":10,"hash":"%s"}' % hashlib.sha256(lines[9]).hexdigest().encode()
+    last = Link.of(lines[-1])
+    assert last is not None
+    told = last.seal(body, last.seq + 1)
+    assert [f.kind for f in judge(tmp_path, [*lines[10:], told], key, None).damage] == [Kind.BEGINNING]
+    link = last.after(told, last.seq + 1)
+    sealed_too = link.seal(checkpoint(link, key, {"lines": 1}), link.seq + 1)
+    assert judge(tmp_path, [*lines[10:], told, sealed_too], key, None).sound
+
+
+def test_a_line_that_is_cut_short_is_the_end_of_a_chain_or_damage(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path
+) -> None:
+    lines, key, _ = sealed
+    report = judge(tmp_path, [*lines[:30], lines[30][:50]], key, None)
+    assert report.sound
+    assert "31: open_end: the last line is torn, after 50 bytes" in str(report.findings[0])
+    (tmp_path / "later.jsonl").write_bytes(b"".join(lines[30:]))
+    report = verify([tmp_path], [key.public], cadence=CADENCE)
+    assert [(finding.kind, finding.line) for finding in report.damage] == [(Kind.NO_LINE, 31)]
+
+
+@pytest.mark.parametrize("seconds", [10.0, 300.0])
+def test_what_could_not_be_written_could_not_be_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr("time.time_ns", lambda: now)
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path, LogSettings(sync_seconds=60, reserve_bytes=0, checkpoint_seconds=3600)) as log:
+        log.write(record())
+        now += 5 * 10**9
+        with monkeypatch.context() as full:
+            full.setattr(Appender, "append", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+            with pytest.raises(AuditError):
+                log.write(record())
+        now += 120 * 10**9
+        log.write(record())
+        now += 100 * 10**9
+    report = verify([path], seconds=seconds)
+    assert Kind.LOSS in {finding.kind for finding in report.findings}
+    # what was written after the loss waited as well, and for that there is no excuse
+    late = [finding.message for finding in report.damage]
+    assert late == ([] if seconds == 300.0 else ["the lines before this checkpoint waited 100 s for it"])
 
 
 def test_a_copy_of_a_segment_is_found(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:

@@ -70,8 +70,19 @@ def test_verify_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureF
     assert main(command) == Exit.OK
     second = json.loads(capsys.readouterr().out)
     assert (first["chains"][0]["last"], second["chains"][0]["lines"]) == (second["chains"][0]["last"], 0)
-    state.write_text("{")
-    assert main(command) == Exit.INVALID
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"5f2d1c3b4a59": 5}', '{"5f2d1c3b4a59": {"seq": 1}}', "[" * 100_000, "\0"]
+)
+def test_a_state_that_cannot_be_used_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(text)
+    assert main(["audit", "verify", "audit", "--state", str(state)]) == Exit.INVALID
+    assert f"{state} is not the state of a verification: " in capsys.readouterr().err
+    for path in (tmp_path / "absent" / "state.json", tmp_path):
+        assert main(["audit", "verify", "audit", "--state", str(path)]) == Exit.INVALID
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_the_state_of_a_log_that_is_gone_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
