@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,24 @@ def test_a_report_and_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (tmp_path / "e" / "report.html").exists()
     assert main(["audit", "export", "audit", "--to", str(tmp_path / "o.csv"), "--format", "csv"]) == Exit.OK
     assert main(["audit", "export", "audit", "--to", str(tmp_path / "o.csv"), "--format", "csv"]) == Exit.INVALID
+
+
+def test_a_log_with_rare_checkpoints_is_compacted_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr("time.time_ns", lambda: now)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    settings = LogSettings(sync_seconds=60, reserve_bytes=0, rotate_bytes=1000, checkpoint_seconds=300)
+    with AuditLog(folder / "audit.jsonl", settings) as log:
+        log.write(record())
+        now += 200 * 10**9
+        log.write(record())
+        log.tend()
+    command = ["audit", "report", str(folder), "--to"]
+    assert main([*command, str(tmp_path / "late")]) == Exit.FINDING
+    assert main([*command, str(tmp_path / "fine"), "--seconds", "300"]) == Exit.OK
+    assert main(["audit", "compact", str(folder), "--delete"]) == Exit.OK
+    assert [path.suffix for path in sorted(folder.glob("audit-*"))] == [".parquet"]
 
 
 def test_start_up_loads_no_more_than_is_needed() -> None:
