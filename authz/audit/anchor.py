@@ -79,8 +79,8 @@ class OpenTelemetryAnchor:
         self._logger.emit(log_record(line))
 
 
-def read_anchors(paths: Iterable[Path]) -> dict[str, dict[int, bytes]]:
-    """The checkpoints in some files: by chain, and by number.
+def read_anchors(paths: Iterable[Path]) -> dict[str, dict[int, list[bytes]]]:
+    """The checkpoints in some files: by chain, and by number: the first, and another one if one differs.
 
     A file holds them as an anchor wrote them, or as the file exporter of an OpenTelemetry collector did: OTLP as JSON
     lines. Whatever else is in it is passed over.
@@ -88,7 +88,7 @@ def read_anchors(paths: Iterable[Path]) -> dict[str, dict[int, bytes]]:
     Raises:
         AuditError: a file cannot be read, or holds no checkpoint.
     """
-    held: dict[str, dict[int, bytes]] = {}
+    held: dict[str, dict[int, list[bytes]]] = {}
     for path in paths:
         found = 0
         try:
@@ -96,8 +96,10 @@ def read_anchors(paths: Iterable[Path]) -> dict[str, dict[int, bytes]]:
                 for each in file:
                     for line in (each,) if HEAD.match(each) else _exported(each):
                         head = HEAD.match(line)
-                        if head is not None and line.endswith(b"}\n"):
-                            held.setdefault(head[1].decode(), {})[int(head[2])] = line
+                        if head is not None and _CHECKPOINT in line and line.endswith(b"}\n"):
+                            kept = held.setdefault(head[1].decode(), {}).setdefault(int(head[2]), [])
+                            if len(kept) < 2 and line not in kept:
+                                kept.append(line)
                             found += 1
         except OSError as exc:
             raise AuditError(f"{path} cannot be read: {exc.strerror}") from None

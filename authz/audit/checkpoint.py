@@ -1,7 +1,12 @@
-"""Checkpoint: a line that seals everything before it with an Ed25519 signature, and the keys for that.
+"""Checkpoint: a line that seals itself and everything before it with an Ed25519 signature, and the keys for that.
 
 A hash chain alone proves little: whoever can write the file can compute it again. A checkpoint cannot be made without
 the private key; and a copy of one that is kept elsewhere (an *anchor*) holds even against the owner of the key.
+
+What is signed are five lines, with a line feed between them: ``authz audit checkpoint v2``, the writer, the number of
+the line before, the hash (hex) of that, and the SHA-256 (hex) of what the checkpoint says itself: of its own line, what
+is behind ``"prev":"...",`` and before ``,"sig":``. Logs of before have signatures ``v1``, with the time as the fifth
+line: such a checkpoint seals what comes before it, and what it says itself may be anybody's word.
 """
 
 from __future__ import annotations
@@ -17,16 +22,17 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from authz.audit.chain import Link
+from authz.audit.chain import HEAD, Link
 from authz.audit.event import Event, EventName
 from authz.errors import KeyFileError
 
-_CONTEXT = b"authz audit checkpoint v1"
+_CONTEXT = b"authz audit checkpoint v2"
+_CONTEXT_V1 = b"authz audit checkpoint v1"
 
 
-def _statement(link: Link, time: str) -> bytes:
-    """What is signed: which chain, how far, with which hash, and when."""
-    return b"\n".join((_CONTEXT, link.writer.encode(), b"%d" % link.seq, link.hash.encode(), time.encode()))
+def _statement(context: bytes, link: Link, last: str) -> bytes:
+    """What is signed: which chain, how far, with which hash, and what the checkpoint says."""
+    return b"\n".join((context, link.writer.encode(), b"%d" % link.seq, link.hash.encode(), last.encode()))
 
 
 class VerifyingKey:
@@ -58,10 +64,17 @@ class VerifyingKey:
             raise KeyFileError.at(path, "is not an Ed25519 public key", "make one with `authz audit keygen`")
         return cls(key)
 
-    def verifies(self, link: Link, time: str, signature: str) -> bool:
-        """Whether ``signature`` (base64) seals the chain up to ``link`` at ``time``."""
+    def verifies(self, link: Link, members: bytes, signature: str) -> bool:
+        """Whether ``signature`` (base64) seals the chain up to ``link`` in a checkpoint with these ``members``."""
+        return self._verifies(_statement(_CONTEXT, link, hashlib.sha256(members).hexdigest()), signature)
+
+    def verifies_v1(self, link: Link, time: str, signature: str) -> bool:
+        """Whether ``signature`` (base64) seals the chain up to ``link`` at ``time``, and says no more than that."""
+        return self._verifies(_statement(_CONTEXT_V1, link, time), signature)
+
+    def _verifies(self, statement: bytes, signature: str) -> bool:
         try:
-            self._key.verify(base64.b64decode(signature, validate=True), _statement(link, time))
+            self._key.verify(base64.b64decode(signature, validate=True), statement)
         except (InvalidSignature, binascii.Error, ValueError):
             return False
         return True
@@ -114,17 +127,24 @@ class SigningKey:
                 stream.write(data)
         return cls(key)
 
-    def sign(self, link: Link, time: str) -> str:
-        """The signature (base64) that seals the chain up to ``link`` at ``time``."""
-        return base64.b64encode(self._key.sign(_statement(link, time))).decode()
+    def sign(self, link: Link, members: bytes) -> str:
+        """The signature (base64) that seals the chain up to ``link`` in a checkpoint with these ``members``."""
+        statement = _statement(_CONTEXT, link, hashlib.sha256(members).hexdigest())
+        return base64.b64encode(self._key.sign(statement)).decode()
 
 
 def checkpoint(link: Link, key: SigningKey | None, details: dict[str, object]) -> bytes:
     """The body of a checkpoint for the chain up to ``link``; without a key it is not signed, and good as an anchor."""
     fields = Event(EventName.CHECKPOINT, details).fields()
     fields["key"] = None if key is None else key.id
-    fields["sig"] = None if key is None else key.sign(link, str(fields["time"]))
-    return orjson.dumps(fields)
+    members = orjson.dumps(fields)[1:-1]
+    return b'{%s,"sig":%s}' % (members, orjson.dumps(key and key.sign(link, members)))
+
+
+def signed_members(line: bytes, signature: str) -> bytes:
+    """The members of the checkpoint ``line`` that its ``signature`` is about; empty: it does not end with that."""
+    head, end = HEAD.match(line), b',"sig":"%s"}\n' % signature.encode()
+    return line[head.end() : -len(end)] if head is not None and line.endswith(end) else b""
 
 
 def _read(path: Path) -> bytes:

@@ -32,13 +32,24 @@ class Segment:
     first: int
     size: int
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is a Parquet file."""
+        return self.path.suffix == ".parquet"
+
+    def is_torn(self, line: bytes) -> bool:
+        """Whether a line of it, as :meth:`lines` gave it, is the beginning of one, at the end of the file."""
+        return not (self.is_packed or line.endswith(b"\n") or len(line) == _LINE_LIMIT)
+
     def lines(self, offset: int = 0) -> Iterator[bytes]:
-        """Its lines, exactly as they were written, each with its line feed; from the byte ``offset`` on.
+        """Its lines, exactly as they were written, each with its line feed; of a file of lines, from ``offset`` on.
+
+        If the file ends in the middle of a line, that is the last one, whatever is added meanwhile.
 
         Raises:
             AuditError: the file cannot be read.
         """
-        if self.path.suffix == ".parquet":
+        if self.is_packed:
             yield from _parquet_lines(self.path)
             return
         try:
@@ -47,9 +58,10 @@ class Segment:
                 while True:
                     # a file without line feeds does not become one line of any size
                     line = file.readline(_LINE_LIMIT)
-                    if not line:
+                    if line:
+                        yield line
+                    if not line or self.is_torn(line):
                         return
-                    yield line
         except OSError as exc:
             raise AuditError(f"{self.path} cannot be read: {exc.strerror}") from None
 
@@ -77,6 +89,14 @@ def find_segments(paths: Iterable[Path]) -> list[Segment]:
         if segment.path.suffix == ".jsonl" or (segment.writer, segment.first) not in lines
     ]
     return sorted(kept, key=lambda segment: (segment.writer, segment.first, str(segment.path)))
+
+
+def no_log(paths: Iterable[Path]) -> AuditError:
+    """The error to raise where there should be a log."""
+    named = ", ".join(map(str, paths)) or "what was named"
+    return AuditError(
+        f"there is no log in {named}; a log is a .jsonl or a compacted .parquet file: name one, or its folder"
+    )
 
 
 def _look(path: Path) -> Segment:

@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
+
 from authz.audit.checkpoint import SigningKey, VerifyingKey
+from authz.audit.position import Position
 from authz.audit.verify import VerifyReport, verify
 from authz.cli import Exit, Subparsers
 from authz.cli.table import cell, table
@@ -89,18 +92,32 @@ def _verify(options: argparse.Namespace) -> int:
     if not report.sound:
         return Exit.FINDING
     if options.state is not None:
-        options.state.write_text(json.dumps(report.state) + "\n", "utf-8")
+        _write_state(options.state, report.state)
     return NOTICES if report.findings else Exit.OK
 
 
-def _read_state(path: Path | None) -> dict[str, dict[str, object]] | None:
-    if path is None or not path.exists():
-        return None
+def _read_state(path: Path | None) -> dict[str, dict[str, object]]:
+    if path is None:
+        return {}
     try:
-        state = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as exc:
+        state = orjson.loads(path.read_bytes())
+        if not isinstance(state, dict):
+            raise AuditError("it is no object")
+        for writer, each in state.items():
+            Position.of(writer, each)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AuditError) as exc:
         raise AuditError(f"{path} is not the state of a verification: {exc}; delete it to begin anew") from None
-    return state if isinstance(state, dict) else None
+    return state
+
+
+def _write_state(path: Path, state: dict[str, dict[str, object]]) -> None:
+    try:
+        path.write_bytes(orjson.dumps(state) + b"\n")
+    except OSError as exc:
+        remedy = "name a file that this process can write"
+        raise AuditError(f"the state {path} cannot be written: {exc.strerror}; {remedy}") from None
 
 
 def _progress() -> Callable[[int, int], None] | None:
@@ -133,7 +150,7 @@ def _print(report: VerifyReport) -> None:
     for finding in report.findings:
         print(("DAMAGE  " if finding.kind.is_damage else "note    ") + cell(finding))
     if report.more:
-        print(f"and {report.more} more")
+        print(f"and {report.not_shown}")
     if not report.sound:
         print("the log is DAMAGED")
     else:

@@ -63,6 +63,7 @@ def register_review(commands: Subparsers) -> None:
     report.add_argument("--key", type=Path, action="append", default=[], help="public key of the checkpoints")
     report.add_argument("--anchors", type=Path, action="append", default=[], help="file of checkpoints kept elsewhere")
     report.add_argument("--cadence", type=int, default=1000, help="most lines between checkpoints (default 1000)")
+    report.add_argument("--seconds", type=float, default=10.0, help="longest wait for a checkpoint (default 10)")
     report.add_argument("--policy", type=Path, help="tell what of this bundle was not used")
     report.add_argument("--days", type=float, default=90.0, help="in so many days (default 90)")
 
@@ -327,7 +328,7 @@ def _report(options: argparse.Namespace) -> int:
 
     _note(options)
     keys = [VerifyingKey.read(path) for path in options.key]
-    verified = verify(options.logs, keys, options.anchors, cadence=options.cadence)
+    verified = verify(options.logs, keys, options.anchors, cadence=options.cadence, seconds=options.seconds)
     with Logs(options.logs, load=True) as logs:
         usage = None if options.policy is None else unused(logs, options.policy, options.days)
         for path in write_report(logs, options.to, verified, usage, paths=options.logs):

@@ -53,6 +53,9 @@ def read_audit(section: Section) -> AuditSink:
     if shared and "file" in section:
         raise section.refuse("file", "`audit.file` and `audit.directory` are both given", "keep one of them")
     path = section.file("directory") if shared else section.file("file", None)
+    if path is not None and not shared and (path.suffix != ".jsonl" or path.name.startswith(".")):
+        message = f"`{section.name}.file` is {path.name}, which is not found in its folder when the log is verified"
+        raise section.refuse("file", message, "write a name that ends in .jsonl, such as `audit.jsonl`")
     entries = section.sections("sinks", ())
     if path is None and not entries:
         remedy = "write `file: audit.jsonl`, or `directory: audit` if several processes write"

@@ -56,11 +56,11 @@ def verification(report: VerifyReport | None) -> Html:
     """The section that says whether the log is whole."""
     if report is None:
         return page.section("Verification", Html("<p>The log was not verified for this page.</p>"))
-    count = len(report.damage)
+    count = len(report.damage) + sum(count for kind, count in report.more.items() if kind.is_damage)
     said = (
         '<p class="allow">The log is what its writers wrote.</p>'
         if report.sound
-        else f'<p class="bad">The log is damaged: {count + report.more} findings.</p>'
+        else f'<p class="bad">The log is damaged: {count} findings.</p>'
     )
     chains = page.table(
         ["chain", "#lines", "#from", "#to", "#sealed to", "#anchored to", "#records lost", "end"],
@@ -81,8 +81,9 @@ def verification(report: VerifyReport | None) -> Html:
         ],
         "no findings",
     )
+    more = Html(f'<p class="soft">and {page.text(report.not_shown)}</p>' if report.more else "")
     edge = "verdict" if report.sound else "verdict bad-edge"
-    return page.section("Verification", Html(said), chains, Html("<br>"), findings, extra=edge)
+    return page.section("Verification", Html(said), chains, Html("<br>"), findings, more, extra=edge)
 
 
 def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from authz.audit.anchor import FileAnchor
+from authz.audit.finding import Kind
 from authz.audit.mirrors import FileMirror
 from authz.audit.settings import Durability, LogSettings
-from authz.audit.verify import Kind, verify
+from authz.audit.verify import verify
 from authz.audit.writer import AuditLog
 from tests.audit.logs import lines, record
 

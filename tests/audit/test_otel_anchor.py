@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from authz.audit.anchor import OpenTelemetryAnchor, read_anchors
+from authz.audit.finding import Kind
 from authz.audit.mirrors import OpenTelemetryMirror
 from authz.audit.settings import LogSettings
-from authz.audit.verify import Kind, verify
+from authz.audit.verify import verify
 from authz.audit.writer import AuditLog
 from authz.errors import AuditError
 from tests.audit.logs import record

@@ -23,10 +23,11 @@ from authz.audit.appender import Appender
 from authz.audit.best_effort import QueuedLog
 from authz.audit.checkpoint import SigningKey
 from authz.audit.event import Event, EventName
+from authz.audit.finding import Kind
 from authz.audit.masking import Masking
 from authz.audit.selection import Detail, Selection, SelectionRule
 from authz.audit.settings import Durability, LogSettings
-from authz.audit.verify import Kind, VerifyReport, verify
+from authz.audit.verify import VerifyReport, verify
 from authz.audit.writer import AuditLog
 from authz.call import Call
 from authz.errors import AuditError

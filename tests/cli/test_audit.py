@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def test_verify_has_a_code_for_each_answer(incident: Path, tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)["sound"] is False
 
 
+def test_what_is_not_shown_is_counted_by_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).close()
+    with path.open("ab") as file:
+        file.write(b"{}\n" * 201)
+    assert main(["audit", "verify", str(path)]) == Exit.FINDING
+    assert "and 1 more: 1 no_line\nthe log is DAMAGED" in capsys.readouterr().out
+    assert main(["audit", "verify", str(path), "--json"]) == Exit.FINDING
+    assert json.loads(capsys.readouterr().out)["more"] == {"no_line": 1}
+    assert main(["audit", "report", str(path), "--to", str(tmp_path / "out")]) == Exit.FINDING
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["verified"]["more"] == {"no_line": 1}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The log is damaged: 201 findings." in page
+    assert "and 1 more: 1 no_line" in page
+
+
 def test_verify_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = tmp_path / "state.json"
     command = ["audit", "verify", "audit", "--key", "audit.pub", "--state", str(state), "--json"]
@@ -56,8 +73,34 @@ def test_verify_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureF
     assert main(command) == Exit.OK
     second = json.loads(capsys.readouterr().out)
     assert (first["chains"][0]["last"], second["chains"][0]["lines"]) == (second["chains"][0]["last"], 0)
-    state.write_text("{")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"5f2d1c3b4a59": 5}', '{"5f2d1c3b4a59": {"seq": 1}}', "[" * 100_000, "\0"]
+)
+def test_a_state_that_cannot_be_used_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(text)
+    assert main(["audit", "verify", "audit", "--state", str(state)]) == Exit.INVALID
+    assert f"{state} is not the state of a verification: " in capsys.readouterr().err
+    for path in (tmp_path / "absent" / "state.json", tmp_path):
+        assert main(["audit", "verify", "audit", "--state", str(path)]) == Exit.INVALID
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_state_of_a_log_that_is_gone_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, state = tmp_path / "log" / "audit.jsonl", tmp_path / "state.json"
+    path.parent.mkdir()
+    command = ["audit", "verify", str(path.parent), "--state", str(state)]
     assert main(command) == Exit.INVALID
+    assert "there is no log in" in capsys.readouterr().err
+    AuditLog(path).close()
+    assert main(command) == NOTICES
+    before = state.read_text()
+    path.unlink()
+    assert main(command) == Exit.FINDING
+    assert "nothing is left of the chain" in capsys.readouterr().out
+    assert state.read_text() == before
 
 
 def test_keys_are_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +214,24 @@ def test_a_report_and_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (tmp_path / "e" / "report.html").exists()
     assert main(["audit", "export", "audit", "--to", str(tmp_path / "o.csv"), "--format", "csv"]) == Exit.OK
     assert main(["audit", "export", "audit", "--to", str(tmp_path / "o.csv"), "--format", "csv"]) == Exit.INVALID
+
+
+def test_a_log_with_rare_checkpoints_is_compacted_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr("time.time_ns", lambda: now)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    settings = LogSettings(sync_seconds=60, reserve_bytes=0, rotate_bytes=1000, checkpoint_seconds=300)
+    with AuditLog(folder / "audit.jsonl", settings) as log:
+        log.write(record())
+        now += 200 * 10**9
+        log.write(record())
+        log.tend()
+    command = ["audit", "report", str(folder), "--to"]
+    assert main([*command, str(tmp_path / "late")]) == Exit.FINDING
+    assert main([*command, str(tmp_path / "fine"), "--seconds", "300"]) == Exit.OK
+    assert main(["audit", "compact", str(folder), "--delete"]) == Exit.OK
+    assert [path.suffix for path in sorted(folder.glob("audit-*"))] == [".parquet"]
 
 
 def test_start_up_loads_no_more_than_is_needed() -> None:

@@ -78,18 +78,21 @@ def test_the_policy_that_was_loaded_is_kept_with_the_log(config: Path, tmp_path:
 
 
 REFUSED = [
-    ("  file: a\n  directory: b\n", "`audit.file` and `audit.directory` are both given; keep one of them"),
+    ("  file: a.jsonl\n  directory: b\n", "`audit.file` and `audit.directory` are both given; keep one of them"),
+    ("  file: logs/audit.log\n", "authz.yaml:6:9: `audit.file` is audit.log, which is not found in its folder"),
+    ("  file: audit\n", "write a name that ends in .jsonl, such as `audit.jsonl`"),
+    ("  file: .audit.jsonl\n", "is not found in its folder"),
     ("  queue: 1\n", "names no place for records"),
-    ("  file: a\n  durability: best\n", "write one of: written, synced, best_effort"),
-    ("  file: a\n  leave_out: [sub]\n", "`sub` cannot be left out; write some of: peer"),
-    ("  file: a\n  subjects: {hmac_key: short.key}\n", "is shorter than 16 bytes"),
-    ("  file: a\n  subjects: {hmac_key: absent.key}\n", "absent.key: cannot be read"),
-    ("  file: a\n  checkpoints: {key: authz.yaml}\n", "is not an Ed25519 private key"),
-    ("  file: a\n  mirrors: [{to: http, url: 'http://logs.example/'}]\n", "sends the log in the clear"),
-    ("  file: a\n  mirrors: [{to: pigeon}]\n", "write one of: file, syslog, http, opentelemetry"),
-    ("  file: a\n  allows: [{methods: ['*'], record: sampled}]\n", "`audit.allows[0].one_in` is missing"),
-    ("  file: a\n  allows: [{methods: ['*'], record: none}]\n", "write one of: full, brief, sampled, counted"),
-    ("  file: a\n  unsafe_allow: true\n", "did you mean `unsafe_allow_unrecorded`?"),
+    ("  file: a.jsonl\n  durability: best\n", "write one of: written, synced, best_effort"),
+    ("  file: a.jsonl\n  leave_out: [sub]\n", "`sub` cannot be left out; write some of: peer"),
+    ("  file: a.jsonl\n  subjects: {hmac_key: short.key}\n", "is shorter than 16 bytes"),
+    ("  file: a.jsonl\n  subjects: {hmac_key: absent.key}\n", "absent.key: cannot be read"),
+    ("  file: a.jsonl\n  checkpoints: {key: authz.yaml}\n", "is not an Ed25519 private key"),
+    ("  file: a.jsonl\n  mirrors: [{to: http, url: 'http://logs.example/'}]\n", "sends the log in the clear"),
+    ("  file: a.jsonl\n  mirrors: [{to: pigeon}]\n", "write one of: file, syslog, http, opentelemetry"),
+    ("  file: a.jsonl\n  allows: [{methods: ['*'], record: sampled}]\n", "`audit.allows[0].one_in` is missing"),
+    ("  file: a.jsonl\n  allows: [{methods: ['*'], record: none}]\n", "write one of: full, brief, sampled, counted"),
+    ("  file: a.jsonl\n  unsafe_allow: true\n", "did you mean `unsafe_allow_unrecorded`?"),
     ("  directory: authz.yaml\n", "cannot be made"),
 ]
 
