@@ -21,6 +21,8 @@ _CERTIFICATE_KEY: Final = "x509_pem_cert"
 _log = logging.getLogger("authz")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
+_Under = tuple[Policy, ApiMethod | None]
+"""A policy, and what its catalogue knows of a method."""
 
 
 class Context(Protocol):
@@ -59,7 +61,6 @@ class Admission:
     __slots__ = (
         "_admitted",
         "_agent",
-        "_api",
         "_credentials",
         "_ends",
         "_engine",
@@ -67,17 +68,18 @@ class Admission:
         "_metadata",
         "_method",
         "_peer",
-        "_policy",
         "_span",
         "_trace",
+        "_under",
         "refused",
     )
 
     def __init__(self, engine: Engine, method: str, context: Context) -> None:
         self._engine = engine
         self._method = method
-        self._policy: Policy = engine.policy
-        self._api = self._policy.revision.catalogue.find(method)
+        policy = engine.policy
+        # replaced as one: what is read by one catalogue is decided by the rules beside it
+        self._under: _Under = (policy, policy.revision.catalogue.find(method))
         metadata: Metadata = tuple(context.invocation_metadata() or ())
         self._metadata = metadata
         self._credentials = read_credentials(engine, metadata, context)
@@ -99,7 +101,7 @@ class Admission:
     @property
     def needs_message(self) -> bool:
         """Whether the namespaces of the call are in its messages."""
-        return needs_message(self._api)
+        return needs_message(self._under[1])
 
     @property
     def admitted(self) -> frozenset[str | None]:
@@ -108,7 +110,7 @@ class Admission:
 
     def refuse_unproven(self) -> Decision | None:
         """The denial, if the caller is not proven, before any message is waited for."""
-        return self._engine.refuse_unproven(self._call((), None), self._credentials, self._policy)
+        return self._engine.refuse_unproven(self._call((), None), self._credentials, self._under[0])
 
     def decide(self, message: object | None = None) -> Decision:
         """Decide the opening of the RPC; an allow becomes the current call.
@@ -116,31 +118,33 @@ class Admission:
         Args:
             message: the first request message; None if there is none, or if :attr:`needs_message` is false.
         """
-        call = self._opening(message)
-        return self._open(call, self._engine.check(call, self._credentials, self._policy))
+        call, policy = self._opening(message)
+        return self._open(call, self._engine.check(call, self._credentials, policy))
 
     async def decide_async(self, message: object | None = None) -> Decision:
         """As :meth:`decide`, for an event loop: while the audit log waits for the disk, other calls go on."""
-        call = self._opening(message)
-        return self._open(call, await self._engine.check_async(call, self._credentials, self._policy))
+        call, policy = self._opening(message)
+        return self._open(call, await self._engine.check_async(call, self._credentials, policy))
 
     def refuse_next(self, message: object) -> Decision | None:
         """The denial, if a further request message, or by now the whole call, is refused; None if it may pass."""
-        call = self._next(message)
-        if call is not None:
-            self._go_on(call, self._engine.check(call, self._credentials, self._policy))
+        asked = self._next(message)
+        if asked is not None:
+            call, policy = asked
+            self._go_on(call, self._engine.check(call, self._credentials, policy))
         return self.refused
 
     async def refuse_next_async(self, message: object) -> Decision | None:
         """As :meth:`refuse_next`, for an event loop."""
-        call = self._next(message)
-        if call is not None:
-            self._go_on(call, await self._engine.check_async(call, self._credentials, self._policy))
+        asked = self._next(message)
+        if asked is not None:
+            call, policy = asked
+            self._go_on(call, await self._engine.check_async(call, self._credentials, policy))
         return self.refused
 
     def refuse_now(self) -> Decision | None:
         """The denial, if the credential has ended or a new policy takes the call back; costs next to nothing if not."""
-        if self.refused is None and (time.time() >= self._ends or self._engine.policy is not self._policy):
+        if self.refused is None and (time.time() >= self._ends or self._engine.policy is not self._under[0]):
             return self._again(self._engine.policy)
         return self.refused
 
@@ -151,27 +155,27 @@ class Admission:
     def _again(self, policy: Policy) -> Decision | None:
         api = policy.revision.catalogue.find(self._method)
         admitted, unreadable = self._admitted, None
-        if api is not None and api is not self._api:
+        if api is not None and api is not self._under[1]:
             # a new catalogue may say that the call touches further namespaces, or none at all
             elsewhere, unreadable = named_elsewhere(api, self._metadata)
             admitted = admitted.union(elsewhere)
         namespaces = () if api is not None and api.scope is Scope.CLUSTER else tuple(admitted)
         refused = self._engine.refuse(self._call(namespaces, unreadable), self._credentials, policy)
         if refused is None:
-            self._policy, self._api, self._admitted = policy, api, admitted
+            self._under, self._admitted = (policy, api), admitted
         return refused
 
-    def _opening(self, message: object | None) -> Call:
+    def _opening(self, message: object | None) -> tuple[Call, Policy]:
         """What the opening asks, by the policy that is in force now: its message may have been waited for."""
-        policy = self._engine.policy
-        if policy is not self._policy:
-            self._policy = policy
-            self._api = policy.revision.catalogue.find(self._method)
-        return self._read(message)
+        policy, api = self._under
+        if policy is not self._engine.policy:
+            policy = self._engine.policy
+            api = policy.revision.catalogue.find(self._method)
+            self._under = (policy, api)
+        return self._read(message, api), policy
 
-    def _read(self, message: object | None) -> Call:
+    def _read(self, message: object | None, api: ApiMethod | None) -> Call:
         """The call, with every namespace that is named: by the message, by the metadata, by the method itself."""
-        api = self._api
         if api is None or api.scope is not Scope.NAMESPACE:
             return self._call((), None)
         named: tuple[str | None, ...] = ()
@@ -183,7 +187,7 @@ class Admission:
             named, unreadable = named + elsewhere, unreadable or twice
         return self._call(named, unreadable)
 
-    def _next(self, message: object) -> Call | None:
+    def _next(self, message: object) -> tuple[Call, Policy] | None:
         """What a further message asks that is not admitted yet; None: nothing, or the whole call is refused by now."""
         self._message += 1
         # a call that was opened without a message may have waited long for its first
@@ -191,14 +195,15 @@ class Admission:
         self.refused = self.recheck() if waited else self.refuse_now()
         if self.refused is not None:
             return None
-        call = self._read(message)
+        policy, api = self._under
+        call = self._read(message, api)
         if call.unreadable is None:
             if self._admitted.issuperset(call.namespaces):
                 return None
             if len(self._admitted.union(call.namespaces)) > NAMED_LIMIT:
                 # what is admitted is kept for as long as the RPC lasts, and decided again and again
-                return self._call((), f"the call names more than {NAMED_LIMIT} namespaces in all")
-        return call
+                call = self._call((), f"the call names more than {NAMED_LIMIT} namespaces in all")
+        return call, policy
 
     def _call(self, namespaces: tuple[str | None, ...], unreadable: str | None) -> Call:
         return Call(

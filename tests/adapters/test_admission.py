@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from authz.adapters import admission
 from authz.adapters.admission import Admission
-from authz.adapters.namespaces import NAMED_LIMIT
+from authz.adapters.namespaces import NAMED_LIMIT, read_namespaces
 from authz.decision import authorizer_for
 from authz.decision.base import Decision
 from authz.engine import Policy
@@ -110,3 +111,22 @@ async def test_an_rpc_is_opened_by_the_policy_in_force_when_its_message_comes(st
     assert await other.decide_async(order("acme"))
     assert waiting.admitted == other.admitted == {"globex"}
     assert stage.decisions.records[-1]["policy_version"] == stage.engine.policy.revision.id
+
+
+def test_a_message_is_decided_by_the_rules_beside_the_catalogue_that_it_was_read_by(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Admission(stage.engine, TRACK, context(stage.as_caller("rita", system="reader")))
+    assert opened(call, "acme")
+    before = stage.engine.policy.revision.id
+
+    def read(*asked: Any) -> Any:
+        # another thread looks at the call again while the message is being read
+        adopt(stage, tmp_path / "new", SHOP.replace("TrackOrders: read", "TrackOrders: {access: read, scope: cluster}"))
+        assert call.recheck() is None
+        return read_namespaces(*asked)
+
+    monkeypatch.setattr(admission, "read_namespaces", read)
+    assert call.refuse_next(order("globex")) is None
+    assert stage.decisions.records[-1]["namespaces"] == ["globex"]
+    assert stage.decisions.records[-1]["policy_version"] == before
