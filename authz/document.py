@@ -20,6 +20,7 @@ from authz.errors import FileError, Place, Problem
 
 _BYTES_LIMIT: Final = 16 * 1024 * 1024
 _DEPTH_LIMIT: Final = 100
+_NEAR: Final = 0.65
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TYPE = {
@@ -54,9 +55,11 @@ _REQUIRED: Final = _Required()
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy: the nearest of ``known``, or all of them if none is near, or nothing if nothing is known."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean `{near[0]}`?"
+    # of methods, what stands before the last slash is mostly the same, and says nothing
+    last = word.rpartition("/")[2]
+    for near in difflib.get_close_matches(word, names, n=3, cutoff=_NEAR):
+        if not last or difflib.SequenceMatcher(None, near.rpartition("/")[2], last).ratio() >= _NEAR:
+            return f"did you mean `{near}`?"
     return f"known here: {', '.join(names)}" if names else ""
 
 

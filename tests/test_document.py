@@ -182,3 +182,12 @@ def test_a_file_that_cannot_be_read_or_is_too_large_is_an_error_of_the_asked_typ
 def test_a_suggestion_needs_something_to_suggest() -> None:
     assert did_you_mean("x", []) == ""
     assert did_you_mean("methd", ["method", "access"]) == "did you mean `method`?"
+
+
+def test_a_suggestion_is_not_far_fetched() -> None:
+    assert did_you_mean("CancelOrder", ["GetOrder"]) == "known here: GetOrder"
+    assert did_you_mean("/shop.v1.Orders/CancelOrder", ["/shop.v1.Orders/GetOrder"]).startswith("known here")
+    names = ["/shop.v1.Orders/GetOrder", "/shop.v1.Orders/ListOrders", "/shop.v1.Orders/CancelOrder"]
+    assert did_you_mean("/shop.v1.Orders/CancleOrder", names) == "did you mean `/shop.v1.Orders/CancelOrder`?"
+    assert did_you_mean("/shop.v1.Order/GetOrder", names) == "did you mean `/shop.v1.Orders/GetOrder`?"
+    assert did_you_mean("/shop.v1.Order/", names).startswith("did you mean `/shop.v1.Orders/")
