@@ -12,13 +12,15 @@ import os.path
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 import yaml
 
 from authz.errors import FileError, Place, Problem
 
 _BYTES_LIMIT: Final = 16 * 1024 * 1024
+_DEPTH_LIMIT: Final = 100
+_NEAR: Final = 0.65
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TYPE = {
@@ -28,6 +30,18 @@ _TYPE = {
     "tag:yaml.org,2002:null": "nothing",
     "tag:yaml.org,2002:timestamp": "a date",
 }
+_REMEDIES: Final = (
+    (
+        "mapping values are not allowed",
+        "put a text with a colon in quotes, and write a blank behind the colon of a key",
+    ),
+    ("expected ',' or", "close the bracket, or write a comma"),
+    ("expected key", "write `key: value`, all keys of one mapping below each other, and none beside a line with `-`"),
+    ("expected ':'", "write `key: value`"),
+    ("'-' indicator", "begin each line of the list with `- `, or write keys only"),
+    ("end of stream", "close the quote"),
+    ("another document", "write one document, without `---`"),
+)
 T = TypeVar("T")
 
 
@@ -41,9 +55,11 @@ _REQUIRED: Final = _Required()
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy: the nearest of ``known``, or all of them if none is near, or nothing if nothing is known."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean `{near[0]}`?"
+    # of methods, what stands before the last slash is mostly the same, and says nothing
+    last = word.rpartition("/")[2]
+    for near in difflib.get_close_matches(word, names, n=3, cutoff=_NEAR):
+        if not last or difflib.SequenceMatcher(None, near.rpartition("/")[2], last).ratio() >= _NEAR:
+            return f"did you mean `{near}`?"
     return f"known here: {', '.join(names)}" if names else ""
 
 
@@ -75,29 +91,47 @@ def parse(data: bytes, path: Path, error: type[FileError]) -> Section:
         line = data.count(b"\n", 0, exc.start) + 1
         raise error.at(Place(str(path), line), "is not UTF-8", "save the file as UTF-8") from None
     try:
-        _refuse_references(text, path, error)
+        _look_through(text, path, error)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
-        place = Place(str(path), mark.line + 1, mark.column + 1) if mark else Place(str(path))
-        raise error.at(place, f"is not YAML: {exc.problem or exc.context}") from None
+        raise error.at(_place(path, mark), f"is not YAML: {exc.problem or exc.context}", _remedy(exc, text)) from None
     except yaml.reader.ReaderError as exc:
         before = text.encode()[: exc.position].decode("utf-8", "ignore")
         place = Place(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
         raise error.at(place, "is not YAML: it has a character that nobody can see", "remove it") from None
-    except (yaml.YAMLError, RecursionError) as exc:
-        raise error.at(path, f"is not YAML: {str(exc).splitlines()[0] if str(exc) else 'nested too deep'}") from None
+    except yaml.YAMLError as exc:
+        raise error.at(path, f"is not YAML: {str(exc).splitlines()[0]}") from None
     if node is None:
         raise error.at(path, "is empty")
     return Section(node, path, error, "")
 
 
-def _refuse_references(text: str, path: Path, error: type[FileError]) -> None:
+def _look_through(text: str, path: Path, error: type[FileError]) -> None:
+    """Refuse what must not even be composed: references, and nesting that the composer's stack would not outlive."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            mark = event.start_mark
-            place = Place(str(path), mark.line + 1, mark.column + 1) if mark else Place(str(path))
-            raise error.at(place, "uses an anchor or alias", "write the value out")
+            raise error.at(_place(path, event.start_mark), "uses an anchor or alias", "write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEPTH_LIMIT:
+            message = f"is nested deeper than {_DEPTH_LIMIT} levels"
+            raise error.at(_place(path, event.start_mark), message, "close a bracket, or indent less")
+
+
+def _place(path: Path, mark: Any) -> Place:
+    return Place(str(path), mark.line + 1, mark.column + 1) if mark else Place(str(path))
+
+
+def _remedy(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What to write instead, in words that PyYAML has none of."""
+    mark, problem = error.problem_mark, str(error.problem)
+    line = text.split("\n")[mark.line] if mark and mark.line <= text.count("\n") else ""
+    if "\t" in line[: mark.column + 1 if mark else 0]:
+        return "indent with blanks, not with a tab"
+    if "cannot start any token" in problem and mark:
+        return f"put the text that begins with `{line[mark.column : mark.column + 1]}` in quotes"
+    return next((remedy for words, remedy in _REMEDIES if words in problem), "")
 
 
 class Section:
@@ -116,7 +150,8 @@ class Section:
         self._mark = node.start_mark
         self.place = self._at(node)
         if not isinstance(node, yaml.MappingNode) or node.tag != "tag:yaml.org,2002:map":
-            raise error.at(self.place, f"{self._title()} must be a mapping, not {_kind(node)}")
+            remedy = "write `key: value` lines, without `- `" if isinstance(node, yaml.SequenceNode) else ""
+            raise error.at(self.place, f"{self._title()} must be a mapping, not {_kind(node)}", remedy)
         self._keys: dict[str, yaml.Node] = {}
         self._values: dict[str, yaml.Node] = {}
         for key_node, value_node in node.value:
@@ -174,10 +209,16 @@ class Section:
         self._asked.add(key)
         if key not in self._values:
             if default is _REQUIRED:
-                raise self._error.at(self.place, f"`{self._full(key)}` is missing", f"add `{key}:` to {self._title()}")
+                raise self._missing(key)
             return None
         self._left.discard(key)
         return self._values[key]
+
+    def _missing(self, key: str) -> FileError:
+        place, remedy = self.place, f"add `{key}:` to {self._title()}"
+        for near in difflib.get_close_matches(key, sorted(self._left), n=1, cutoff=0.75):
+            place, remedy = self._at(self._keys[near]), f"write `{key}` if that is what `{near}` is to say"
+        return self._error.at(place, f"`{self._full(key)}` is missing", remedy)
 
     def _scalar(self, key: str, node: yaml.Node, tag: str, wanted: str) -> str:
         if isinstance(node, yaml.ScalarNode) and node.tag == f"tag:yaml.org,2002:{tag}":

@@ -7,6 +7,8 @@ import re
 PATTERN_RULE = "segments joined by `/`: text, `*` for any one, `**` at the end for the rest, and one `{namespace}`"
 _LITERAL = re.compile(r"[A-Za-z0-9_.~:-]+")
 _SEGMENTS = {"*": "[^/]+", "{namespace}": "(?P<namespace>[^/]+)"}
+# Whoever normalizes names takes these for no segment, or for the way back: each makes another name of it.
+_ODD = frozenset(("", ".", ".."))
 
 
 class ResourceName:
@@ -27,7 +29,7 @@ class ResourceName:
                 parts.append(".+")
             elif segment in _SEGMENTS:
                 parts.append(_SEGMENTS[segment])
-            elif _LITERAL.fullmatch(segment):
+            elif segment not in _ODD and _LITERAL.fullmatch(segment):
                 parts.append(re.escape(segment))
             else:
                 raise ValueError(f"`{segment}` is no segment of a resource name")
@@ -37,6 +39,9 @@ class ResourceName:
         self._match = re.compile("/".join(parts), re.ASCII | re.DOTALL).fullmatch
 
     def namespace(self, name: str) -> str | None:
-        """The namespace in the resource name ``name``; None if it is not such a name."""
+        """The namespace in the resource name ``name``; None if it is not such a name.
+
+        No name has an empty segment, ``.`` or ``..``: a server that normalizes names would read another one.
+        """
         found = self._match(name)
-        return None if found is None else found["namespace"]
+        return None if found is None or not _ODD.isdisjoint(name.split("/")) else found["namespace"]

@@ -23,11 +23,27 @@ REFUSED_WHOLE = [
     ("yes: 1\n", "authz.yaml:1:1: a key must be text, not a boolean; put it in quotes"),
     ("[1]: 1\n", "authz.yaml:1:1: a key must be text, not a list"),
     ("a: [1\nb: 2\n", "authz.yaml:2:2: is not YAML"),
-    ("a: 1\n---\nb: 2\n", "is not YAML"),
+    ("a: 1\n---\nb: 2\n", "is not YAML: but found another document; write one document"),
     ("a: \x01\n", "is not YAML"),
     (b"a: 1\nb: \xff\n", "authz.yaml:2: is not UTF-8; save the file as UTF-8"),
     ("!!python/object:os.system {a: b}\n", "the file must be a mapping, not a mapping"),
-    ("a: " + "[" * 20000, "is not YAML"),
+    ("a: " + "[" * 101, "authz.yaml:1:103: is nested deeper than 100 levels; close a bracket"),
+    ("a: " + "[" * 100_000 + "]" * 100_000, "authz.yaml:1:103: is nested deeper than 100 levels"),
+    ("a: " + "{a: " * 100_000, "is nested deeper than 100 levels"),
+    ("- " * 100_000, "is nested deeper than 100 levels"),
+    ("a:\n\tb: c\n", "authz.yaml:2:1: is not YAML: found character that cannot start any token; indent with blanks"),
+    (
+        "a: @x\n",
+        "authz.yaml:1:4: is not YAML: found character that cannot start any token; put the text that begins with `@`",
+    ),
+    ("a: b: c\n", "put a text with a colon in quotes"),
+    ("a:b\nc: d\n", "write a blank behind the colon of a key"),
+    ("a: [b\nc: d\n", "close the bracket"),
+    ("a:\n  b: c\n  - d\n", "none beside a line with `-`"),
+    ("a:\n- b\nc\n", "write `key: value`"),
+    ("- a\nb: c\n", "begin each line of the list with `- `"),
+    ("a: 'x\n", "close the quote"),
+    ("a: !<x\n", "is not YAML: did not find the expected '>'"),
 ]
 
 
@@ -66,6 +82,8 @@ REFUSED_VALUES = [
     ("choice", "k: jwtt", {"options": ("jwt", "mtls")}, "`k` cannot be `jwtt`; write one of: jwt, mtls"),
     ("file", 'k: "a\\0b"', {}, "`k` has a NUL character"),
     ("section", "k: text", {}, "`k` must be a mapping, not text"),
+    ("section", "k: [a]", {}, "`k` must be a mapping, not a list; write `key: value` lines, without `- `"),
+    ("text", "kk: a", {}, "1:1: `k` is missing"),
     ("sections", "k: {a: b}", {}, "`k` must be a list, not a mapping"),
     ("sections", "k: [a]", {}, "`k[0]` must be a mapping, not text"),
     ("files", "k: a.pem", {}, "`k` must be a list, not text; write `k: [a.pem]`"),
@@ -129,6 +147,19 @@ def test_every_unknown_key_is_named_with_a_suggestion() -> None:
     ]
 
 
+def test_a_misspelled_key_is_named_where_the_right_one_is_missing() -> None:
+    section = read("outer: {acess: read, other: x}\n").section("outer")
+    section.text("other", None)
+    with pytest.raises(ConfigError) as caught:
+        section.text("access")
+    where = "/etc/authz/authz.yaml:1:9: "
+    assert str(caught.value) == f"{where}`outer.access` is missing; write `access` if that is what `acess` is to say"
+
+
+def test_nesting_within_reason_is_read() -> None:
+    assert read("a: " + "[" * 99 + "]" * 99 + "\n").place_of("a").column == 4
+
+
 def test_the_places_of_values_and_the_errors_made_from_them() -> None:
     section = read("a:\n  b: c\n").section("a")
     assert str(section.place_of("b")) == "/etc/authz/authz.yaml:2:6"
@@ -151,3 +182,12 @@ def test_a_file_that_cannot_be_read_or_is_too_large_is_an_error_of_the_asked_typ
 def test_a_suggestion_needs_something_to_suggest() -> None:
     assert did_you_mean("x", []) == ""
     assert did_you_mean("methd", ["method", "access"]) == "did you mean `method`?"
+
+
+def test_a_suggestion_is_not_far_fetched() -> None:
+    assert did_you_mean("CancelOrder", ["GetOrder"]) == "known here: GetOrder"
+    assert did_you_mean("/shop.v1.Orders/CancelOrder", ["/shop.v1.Orders/GetOrder"]).startswith("known here")
+    names = ["/shop.v1.Orders/GetOrder", "/shop.v1.Orders/ListOrders", "/shop.v1.Orders/CancelOrder"]
+    assert did_you_mean("/shop.v1.Orders/CancleOrder", names) == "did you mean `/shop.v1.Orders/CancelOrder`?"
+    assert did_you_mean("/shop.v1.Order/GetOrder", names) == "did you mean `/shop.v1.Orders/GetOrder`?"
+    assert did_you_mean("/shop.v1.Order/", names).startswith("did you mean `/shop.v1.Orders/")

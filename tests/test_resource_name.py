@@ -23,6 +23,16 @@ ORDERS = "projects/{namespace}/orders/*"
         ("{namespace}/**", "acme/", None),
         ("a.b/{namespace}", "aXb/acme", None),
         ("{namespace}", "acme", "acme"),
+        ("{namespace}/**", "mine/a..b/.c/...", "mine"),
+        ("{namespace}/**", "mine/../other/orders/1", None),
+        ("{namespace}/**", "mine/a/..", None),
+        ("{namespace}/**", "mine/./a", None),
+        ("{namespace}/**", "mine//a", None),
+        ("{namespace}/**", "mine/a/", None),
+        ("projects/{namespace}/**", "projects/mine/../other/orders/1", None),
+        ("projects/*/{namespace}", "projects/../acme", None),
+        ("projects/{namespace}/*", "projects/../acme", None),
+        ("projects/{namespace}/*", "projects/acme/.", None),
     ],
 )
 def test_the_whole_name_must_match(pattern: str, name: str, namespace: str | None) -> None:
@@ -40,6 +50,7 @@ def test_the_whole_name_must_match(pattern: str, name: str, namespace: str | Non
         ("**", "`**` is no segment"),
         ("a//{namespace}", "`` is no segment"),
         ("/{namespace}", "`` is no segment"),
+        ("a/../{namespace}", "`..` is no segment"),
     ],
 )
 def test_what_is_no_pattern(pattern: str, why: str) -> None:

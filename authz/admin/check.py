@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from authz import document
 from authz.admin.cases import read_callers
 from authz.admin.findings import Finding, Severity, error_of, waive, warning_of, with_lines
 from authz.admin.lint import Lint, roles_of
 from authz.admin.reach import Beyond, Reach
 from authz.decision.slow import calls_patterns, slow_rules
-from authz.errors import Place, PolicyError, Problem
+from authz.errors import ConfigError, Place, PolicyError, Problem
 from authz.policy.collector import collector_put_off
 from authz.policy.load import parse_bundle, read_files, strays
 from authz.policy.revision import Revision
@@ -46,7 +47,14 @@ class Report:
         return tuple(each for each in self.findings if each.severity is Severity.WARNING and not each.waived)
 
 
-def check(path: Path, *, lint: bool = True, now: float | None = None, soon: float = 14 * 86_400.0) -> Report:
+def check(
+    path: Path,
+    *,
+    lint: bool = True,
+    now: float | None = None,
+    soon: float = 14 * 86_400.0,
+    config: Path | None = None,
+) -> Report:
     """Look through the bundle in the folder ``path``.
 
     Args:
@@ -54,15 +62,24 @@ def check(path: Path, *, lint: bool = True, now: float | None = None, soon: floa
         lint: whether to look for what is suspicious though it loads.
         now: the moment for rules that end, in seconds since the epoch; left out: now.
         soon: seconds before its end from which on a rule is told to end soon.
+        config: the server's configuration, which says whom its issuers can prove; left out: anybody may be.
 
     Returns:
         a report; a bundle that cannot be used is an answer too.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
     """
+    prefixes = None
+    if config is not None:
+        from authz.config.authn import read_provers
+
+        prefixes = tuple(read_provers(document.load(config, ConfigError).section("authn")).values())
     with collector_put_off():
-        return _check(path, lint, now, soon)
+        return _check(path, lint, now, soon, prefixes)
 
 
-def _check(path: Path, lint: bool, now: float | None, soon: float) -> Report:
+def _check(path: Path, lint: bool, now: float | None, soon: float, prefixes: tuple[str, ...] | None) -> Report:
     try:
         files = read_files(path)
     except PolicyError as exc:
@@ -74,6 +91,8 @@ def _check(path: Path, lint: bool, now: float | None, soon: float) -> Report:
         problems = [*exc.problems, *_further(path, files, exc.problems)]
         return Report(path, None, tuple(with_lines(map(error_of, problems), texts)))
     found = [warning_of(each) for each in revision.warnings]
+    if prefixes is not None:
+        found += _nobodys(revision, prefixes)
     held = None
     tests = path / TESTS
     if tests.is_symlink() or tests.exists():
@@ -121,6 +140,17 @@ def _further(path: Path, files: Mapping[Path, bytes], known: tuple[Problem, ...]
         else:
             break
     return further
+
+
+def _nobodys(revision: Revision, prefixes: tuple[str, ...]) -> Iterator[Finding]:
+    """Users whom no issuer can prove: a rule about one, and so a denial, matches nobody."""
+    beginnings = tuple(f"user:{prefix}" for prefix in prefixes)
+    remedy = f"write `user:<prefix><subject>`, with one of the prefixes {', '.join(f'`{each}`' for each in prefixes)}"
+    for line in revision.lines:
+        for field in line.fields:
+            if field.startswith("user:") and not field.startswith(beginnings):
+                message = f"no issuer of the configuration can prove `{field}`"
+                yield Finding("AZ213", Severity.WARNING, line.place, message, remedy)
 
 
 def _lint(revision: Revision, held: set[str] | None, now: float | None, soon: float) -> list[Finding]:

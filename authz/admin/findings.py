@@ -47,6 +47,7 @@ CODES: Final[Mapping[str, str]] = {
     "AZ210": "a waiver that nothing needs",
     "AZ211": "a model that lint cannot read",
     "AZ212": "a bundle without tests",
+    "AZ213": "a user whom nobody can prove",
 }
 """Every code, and what it means; each has a section of its own in docs/findings.md."""
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 from cel_expr_python import cel
 
 _LENGTH_LIMIT: Final = 2000
-_MATCHES: Final = re.compile(r"\bmatches\s*\(")
+# between a name and its bracket may stand blanks and comments
+_MATCHES: Final = re.compile(r"\bmatches(?:\s|//[^\n]*(?:\n|$))*\(")
 
 
 class CelCondition:

@@ -21,7 +21,7 @@ from authz.errors import AuthzError
 GROUPS: Final = {
     "init": "make a starter: configuration, policy bundle, policy tests",
     "policy": "check, test, explain and compare policy bundles",
-    "token": "look into tokens, and make some for tests",
+    "token": "look into tokens",
     "serve": "answer for servers in any language",
     "api": "find out what an API is made of",
     "audit": "verify, search and report on audit logs",
@@ -50,12 +50,15 @@ class Exit(IntEnum):
     """The answer is no: denied, different, or something was found."""
     INVALID = 4
     """A file that was named cannot be used."""
+    CLOSED = 141
+    """Whoever read the output went away before the answer was known."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``arguments`` (by default the process's own); the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(words).parse_args(words)
+    code = int(Exit.CLOSED)
     try:
         code = int(options.run(options))
         sys.stdout.flush()
@@ -63,9 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return Exit.INVALID
     except BrokenPipeError:
-        # the reader has seen enough; what is left to be flushed at the end must not complain again
+        # the reader has seen enough, which makes no failure a success; what is left to flush must not complain again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
     except KeyboardInterrupt:
         return 130
     return code
@@ -76,7 +78,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="authz",
         description="Who may call what, in which namespace.",
-        epilog="exit codes: 0 ok, 1 crash, 2 usage, 3 denied, different or found, 4 a file cannot be used",
+        epilog="exit codes: 0 ok, 1 crash, 2 usage, 3 denied, different or found, 4 a file cannot be used, "
+        "141 the output was closed first",
     )
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(title="groups", metavar="GROUP", required=True)

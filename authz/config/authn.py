@@ -106,7 +106,7 @@ def read_authn(section: Section) -> Authn:
     watch = Watch()
     revocations = None
     if "revocations" in section:
-        revocations = watch.file(section, "revocations", RevocationReader(_names_in(section)))
+        revocations = watch.file(section, "revocations", RevocationReader(read_provers(section)))
     mappers: dict[str, ClaimMapper] = {}
     issuers: list[Issuer] = []
     for entry in section.sections("issuers", ()):
@@ -153,9 +153,16 @@ def read_authn(section: Section) -> Authn:
     return Authn(authentication, MapperByIssuer(mappers, remembered=remembered))
 
 
-def _names_in(section: Section) -> list[str]:
-    """The names of whoever can prove somebody."""
-    return [entry.text("name") for key in _PROVERS for entry in section.sections(key, ())]
+def read_provers(section: Section) -> dict[str, str]:
+    """Whoever can prove somebody: each issuer, authority and authenticator by its name, with its prefix.
+
+    Raises:
+        ConfigError: a name or a prefix cannot be used.
+    """
+    names = _Names()
+    entries = [entry for key in _PROVERS for entry in section.sections(key, ())]
+    principals = [entry.section("principal", None) for entry in entries]
+    return dict(names.take(entry, own or entry) for entry, own in zip(entries, principals, strict=True))
 
 
 def _first(authenticators: Sequence[Authenticator]) -> Authenticator | None:

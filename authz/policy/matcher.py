@@ -17,6 +17,7 @@ FUNCTIONS: Final = frozenset(
 """The functions that every Casbin brings along."""
 
 _TOKEN: Final = re.compile(r"""("[^"\\]*"|'[^'\\]*')|(["'\\])|(&&)|(\|\|)|(!(?!=))|\b([rp])\.""")
+_DEPTH_LIMIT: Final = 100
 _PYTHON: Final = {3: " and ", 4: " or ", 5: " not "}
 
 
@@ -44,9 +45,19 @@ def parse_matcher(model: Model) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         reason = exc.msg if isinstance(exc, SyntaxError) else str(exc) or "nested too deep"
         raise PolicyError.at(model.places["m"], f"`m` is no expression: {reason}") from None
+    if _is_deep(tree):
+        raise PolicyError.at(model.places["m"], "`m` is no expression: nested too deep", "write fewer brackets")
     if problems := _unknown_names(model, tree):
         raise PolicyError(problems)
     return tree
+
+
+def _is_deep(tree: ast.expr) -> bool:
+    """Whether ``tree`` is nested deeper than whoever walks through it can go."""
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEPTH_LIMIT):
+        level = [below for node in level for below in ast.iter_child_nodes(node)]
+    return bool(level)
 
 
 def _unknown_names(model: Model, tree: ast.expr) -> list[Problem]:

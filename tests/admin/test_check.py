@@ -115,6 +115,23 @@ def test_a_model_that_lint_cannot_read_is_a_warning_and_can_be_waived(tmp_path: 
     assert codes(tmp_path, BASE, model=waived.replace("regexMatch", "keyMatch")) == [("AZ210", 15)]
 
 
+def test_a_user_whom_nobody_can_prove(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A denial of such a user denies nothing. No key of the configuration need be at hand to see that."""
+    policy = BASE + "p, user:mallory, *, *, *, deny\np, user:corp:eve, *, *, *, deny\n"
+    policy += "g, user:corq:x, role:reader\ng, user:spiffe://a/b, role:reader\n"
+    assert codes(tmp_path, policy) == []
+    (tmp_path / "authz.yaml").write_text(
+        "authn:\n  issuers: [{name: corp, keys: {jwks_file: absent}}]\n  mtls: [{name: m, prefix: 'spiffe:'}]\n"
+    )
+    found = check(tmp_path, now=NOW, config=tmp_path / "authz.yaml").warnings
+    assert [(each.code, each.place.line) for each in found] == [("AZ213", 3), ("AZ213", 5)]
+    assert found[0].message == "no issuer of the configuration can prove `user:mallory`"
+    assert found[0].remedy.endswith("with one of the prefixes `corp:`, `spiffe:`")
+    assert main(["policy", "check", str(tmp_path), "--config", str(tmp_path / "authz.yaml")]) == 3
+    assert "AZ213" in capsys.readouterr().out
+    assert main(["policy", "check", str(tmp_path), "--config", str(tmp_path / "absent")]) == 4
+
+
 def test_tests_that_cannot_be_read_are_not_tests_that_are_not_there(tmp_path: Path) -> None:
     write_bundle(tmp_path)
     (tmp_path / "tests.yaml").symlink_to("/nonexistent/tests.yaml")

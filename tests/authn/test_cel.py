@@ -44,6 +44,9 @@ def test_conditions(text: str, attributes: dict[str, Any], holds: bool) -> None:
         ("'true'", "not certainly true or false"),
         ("claims.a.matches('x')", "calls `matches`"),
         ("matches (claims.a, 'x')", "calls `matches`"),
+        ("claims.a . matches\n('x')", "calls `matches`"),
+        ("claims.a.matches // c\n ('x')", "calls `matches`"),
+        ("claims.a.matches// (\n// c\n('x')", "calls `matches`"),
         ("true || " * 300 + "true", "longer than"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -62,23 +63,31 @@ def test_a_wrong_command_line_is_2(group: ModuleType, words: list[str]) -> None:
     assert raised.value.code == Exit.USAGE
 
 
-def test_a_crash_is_1_and_a_closed_pipe_is_quiet() -> None:
+def test_a_crash_is_1_and_a_closed_pipe_is_quiet_and_no_success() -> None:
     program = (
         "import sys, types; from authz import cli; from authz.cli import main;"
         "m = types.ModuleType('authz.cli.sample');"
         "m.__spec__ = cli.__spec__; cli.GROUPS['sample'] = ''; sys.modules['authz.cli.sample'] = m;"
-        "m.register = lambda s: s.add_parser('sample').set_defaults(run=lambda o: print('x' * 10**6) or {answer});"
+        "m.register = lambda s: s.add_parser('sample').set_defaults(run=lambda o: print('x' * {size}) or {answer});"
         "sys.exit(main(['sample']))"
     )
     command = [sys.executable, "-c"]
-    crashed = subprocess.run([*command, program.replace("{answer}", "1 / 0")], capture_output=True, text=True)
+    crashed = subprocess.run([*command, filled(program, 1, "1 / 0")], capture_output=True, text=True)
     assert (crashed.returncode, "ZeroDivisionError" in crashed.stderr) == (Exit.CRASH, True)
-    with subprocess.Popen([*command, program.replace("{answer}", "0")], stdout=-1, stderr=-1) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    # more than fits into the pipe's buffer fails before there is an answer; less, when it is flushed afterwards
+    for size, answer, expected in ((10**6, "0", 141), (10**6, "3", 141), (9, "3", 3), (9, "0", 0)):
+        text = filled(program, size, answer)
+        with subprocess.Popen([*command, text], stdout=-1, stderr=-1, env=buffered) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == expected
+
+
+def filled(program: str, size: int, answer: str) -> str:
+    return program.replace("{size}", str(size)).replace("{answer}", answer)
 
 
 def test_the_version_is_told() -> None:

@@ -201,7 +201,6 @@ def test_a_mapper_that_fails_refuses_the_caller(folder: Path, gives: str) -> Non
 )
 def test_mistakes(folder: Path, there: str, instead: str, message: str) -> None:
     assert there in TEXT
-    (folder / "revoked").write_text("")
     with pytest.raises(ConfigError, match=message):
         read(folder, TEXT.replace(there, instead, 1))
 

@@ -146,6 +146,14 @@ def test_a_model_is_refused(tmp_path: Path, old: str, new: str, problem: str) ->
         load_bundle(write_bundle(tmp_path / "b", model=model.replace(old, new, 1)))
 
 
+@pytest.mark.parametrize(
+    "deep", ["!" * 150, "!" * 1500, "!" * 100_000, "(1 == 1 && " * 99 + "1 == 1" + ")" * 99 + " && "]
+)
+def test_a_matcher_nested_too_deep_is_refused(tmp_path: Path, deep: str) -> None:
+    with pytest.raises(PolicyError, match=r"model.conf:15:5: `m` is no expression: "):
+        load_bundle(write_bundle(tmp_path / "b", model=MODEL.replace("m = ", f"m = {deep}")))
+
+
 def test_a_model_that_ends_in_the_middle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="the last line ends in"):
         load_bundle(write_bundle(tmp_path / "b", model=MODEL + "x = 1 \\"))

@@ -25,6 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-lint", action="store_true", help="only what a server would refuse or warn of")
     parser.add_argument("--all", action="store_true", help="print what is waived, too")
     parser.add_argument("--soon", type=float, default=14, metavar="DAYS", help="tell of rules that end within (14)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="tell of users whom no issuer of it can prove")
     add_now(parser)
     add_format(parser)
     parser.set_defaults(run=run)
@@ -33,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: Any) -> int:
     """Run the command."""
     soon = options.soon * 86_400
-    report = check(Path(options.bundle), lint=not options.no_lint, now=options.at, soon=soon)
+    report = check(Path(options.bundle), lint=not options.no_lint, now=options.at, soon=soon, config=options.config)
     shown = [each for each in report.findings if options.all or not each.waived]
     if options.format == "json":
         print_json(
