@@ -51,6 +51,6 @@ def _find() -> Callable[[int, bytes, int], int] | None:
         write = ctypes.PyDLL(None).write
     except (OSError, AttributeError, TypeError):  # pragma: no cover - not on a system with a C library like others
         return None
-    write.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
+    # no `argtypes`: whole numbers and bytes are passed rightly as they are, and to convert them first costs more time
     write.restype = ctypes.c_ssize_t
     return write
