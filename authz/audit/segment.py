@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from authz.audit.chain import HEAD
 from authz.errors import AuditError
 
-SUFFIXES: Final = (".jsonl", ".parquet")
+LINES: Final = ".jsonl"
+PACKED: Final = ".parquet"
 _LOOK: Final = 1000
 _LINE_LIMIT: Final = 64 * 1024 * 1024
 _ROWS: Final = 1000
@@ -35,7 +39,7 @@ class Segment:
     @property
     def is_packed(self) -> bool:
         """Whether it is a Parquet file."""
-        return self.path.suffix == ".parquet"
+        return self.path.suffix == PACKED
 
     def is_torn(self, line: bytes) -> bool:
         """Whether a line of it, as :meth:`lines` gave it, is the beginning of one, at the end of the file."""
@@ -66,6 +70,28 @@ class Segment:
             raise AuditError(f"{self.path} cannot be read: {exc.strerror}") from None
 
 
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """The files in some files and folders that hold lines of logs: what ends in .jsonl or .parquet, and is not hidden.
+
+    Raises:
+        AuditError: a path does not exist, or is a file of another kind.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise AuditError(f"{path}: there is no such file or folder; name a log, or a folder of logs")
+        files = sorted(filter(_may_be, path.rglob("*"))) if path.is_dir() else [path]
+        if files == [path] and not _may_be(path):
+            raise no_log([path])
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def _may_be(file: Path) -> bool:
+    return file.suffix in (LINES, PACKED) and not file.name.startswith(".") and file.is_file()
+
+
 def find_segments(paths: Iterable[Path]) -> list[Segment]:
     """The segments in some files and folders, also of several chains and hosts, in the order of their chains.
 
@@ -74,20 +100,11 @@ def find_segments(paths: Iterable[Path]) -> list[Segment]:
     Raises:
         AuditError: a path does not exist or cannot be read.
     """
-    found: dict[Path, Segment] = {}
-    for path in paths:
-        if not path.exists():
-            raise AuditError(f"{path}: there is no such file or folder; name a log, or a folder of logs")
-        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in SUFFIXES]
-        for file in files:
-            if file.is_file() and not file.name.startswith("."):
-                found[file.resolve()] = _look(file)
-    lines = {(segment.writer, segment.first) for segment in found.values() if segment.path.suffix == ".jsonl"}
-    kept = [
-        segment
-        for segment in found.values()
-        if segment.path.suffix == ".jsonl" or (segment.writer, segment.first) not in lines
-    ]
+    files = find_files(paths)
+    with connected() if any(file.suffix == PACKED for file in files) else nullcontext() as connection:
+        found = [_look(file, connection) for file in files]
+    lines = {(segment.writer, segment.first) for segment in found if segment.writer and not segment.is_packed}
+    kept = [segment for segment in found if not segment.is_packed or (segment.writer, segment.first) not in lines]
     return sorted(kept, key=lambda segment: (segment.writer, segment.first, str(segment.path)))
 
 
@@ -99,27 +116,54 @@ def no_log(paths: Iterable[Path]) -> AuditError:
     )
 
 
-def _look(path: Path) -> Segment:
-    segment = Segment(path, "", 0, path.stat().st_size)
-    for number, line in enumerate(segment.lines()):
+def plain(path: Path) -> str:
+    """The name of a file for DuckDB, which would take some characters in it for a pattern."""
+    return re.sub(r"[\[*?]", r"[\g<0>]", str(path))
+
+
+@contextmanager
+def connected() -> Iterator[Any]:
+    """A connection to DuckDB that takes little memory.
+
+    Raises:
+        AuditError: DuckDB is not installed.
+    """
+    try:
+        import duckdb
+    except ImportError:
+        raise AuditError("reading a .parquet file needs DuckDB: pip install 'grpc-authz[review]'") from None
+    with duckdb.connect() as connection:
+        connection.execute("SET memory_limit = '512MB'")
+        # in the order of the file, which a verifier holds to be the chain's: so that few lines are in memory
+        connection.execute("SET threads = 1")
+        yield connection
+
+
+def _look(path: Path, connection: Any) -> Segment:
+    try:
+        segment = Segment(path, "", 0, path.stat().st_size)
+    except OSError as exc:
+        raise AuditError(f"{path} cannot be read: {exc.strerror}") from None
+    lines = _parquet_lines(path, connection) if segment.is_packed else segment.lines()
+    for line in islice(lines, _LOOK):
         head = HEAD.match(line)
         if head is not None:
             return Segment(path, head[1].decode(), int(head[2]), segment.size)
-        if number >= _LOOK:
-            break
     return segment
 
 
-def _parquet_lines(path: Path) -> Iterator[bytes]:
-    import duckdb
+def _parquet_lines(path: Path, connection: Any = None) -> Iterator[bytes]:
+    with connected() if connection is None else nullcontext(connection) as connection:
+        import duckdb
 
-    try:
-        with duckdb.connect() as connection:
-            # in the order of the file, which a verifier holds to be the chain's: so that few lines are in memory
-            connection.execute("SET memory_limit = '512MB'")
-            connection.execute("SET threads = 1")
-            result = connection.execute("SELECT line FROM read_parquet(?)", [str(path)])
+        try:
+            result = connection.execute("SELECT line FROM read_parquet(?, hive_partitioning=false)", [plain(path)])
             while rows := result.fetchmany(_ROWS):
-                yield from (row[0] for row in rows)
-    except duckdb.Error as exc:
-        raise AuditError(f"{path} cannot be read: {str(exc).splitlines()[0]}") from None
+                for (line,) in rows:
+                    if not isinstance(line, bytes):
+                        raise AuditError(
+                            f"{path} is no compacted log: its column `line` holds something else than bytes"
+                        )
+                    yield line
+        except duckdb.Error as exc:
+            raise AuditError(f"{path} cannot be read: {str(exc).splitlines()[0]}") from None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from authz.audit.segment import Segment, find_segments
+from authz.audit.segment import Segment, connected, find_segments
 from authz.audit.verify import verify
 from authz.errors import AuditError
-from authz.review.logs import COLUMNS, ROW_GROUP, THREADS
+from authz.review.logs import COLUMNS, ROW_GROUP, THREADS, literal
 
 _OBJECT_LIMIT: Final = 16 * 1024 * 1024
 
@@ -64,8 +64,6 @@ def _is_closed(segment: Segment) -> bool:
 
 
 def _compact(segment: Segment, *, delete: bool) -> Compacted:
-    import duckdb
-
     source = segment.path
     # what came before and after is in other segments; here only the lines themselves count
     lone = ("beginning", "anchor")
@@ -75,32 +73,64 @@ def _compact(segment: Segment, *, delete: bool) -> Compacted:
     if damage:
         raise AuditError(f"{source} is damaged and stays as it is: {damage[0]}")
     path = source.with_suffix(".parquet")
-    making = source.with_name(f".{path.name}.making")
-    types = ", ".join(f'"{name}": "{kind}"' for name, kind in COLUMNS.items())
-    literal = "'" + str(source).replace("'", "''").replace("[", "[[]").replace("*", "[*]") + "'"
     try:
-        with duckdb.connect() as connection:
-            connection.execute("SET memory_limit = '512MB'")
+        if not path.exists():
+            making = source.with_name(f".making-{path.name}")
+            _make(source, making)
+            lines = _same(source, making)
+            making.rename(path)
+        else:
+            lines = _same(source, path)
+        if delete:
+            # first the disk has the one, and then it may forget the other
+            _sync(path)
+            _sync(path.parent)
+            source.unlink()
+        return Compacted(source, path, lines, segment.size, path.stat().st_size, delete)
+    except OSError as exc:
+        raise AuditError(f"{source} cannot be compacted: {exc.strerror}") from None
+
+
+def _make(source: Path, making: Path) -> None:
+    """Write the Parquet file ``making``, which nobody else may read, as nobody else may read the log."""
+    types = ", ".join(f'"{name}": "{kind}"' for name, kind in COLUMNS.items())
+    making.unlink(missing_ok=True)
+    os.close(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with connected() as connection:
+        import duckdb
+
+        try:
             connection.execute(f"SET threads = {THREADS}")
             connection.execute(
                 f"COPY (SELECT unnest(json_transform(json, '{{{types}}}')), encode(json::VARCHAR || chr(10)) AS line "
-                f"FROM read_json_objects({literal}, format='newline_delimited', "
+                f"FROM read_json_objects({literal(source)}, format='newline_delimited', hive_partitioning=false, "
                 f"maximum_object_size={_OBJECT_LIMIT})) TO '{str(making).replace(chr(39), chr(39) * 2)}' "
-                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, USE_TMP_FILE false)"
             )
-    except duckdb.Error as exc:
-        with contextlib.suppress(OSError):
-            making.unlink()
-        raise AuditError(f"{source} cannot be compacted: {str(exc).splitlines()[0]}") from None
+        except duckdb.Error as exc:
+            making.unlink(missing_ok=True)
+            raise AuditError(f"{source} cannot be compacted: {str(exc).splitlines()[0]}") from None
+
+
+def _same(source: Path, path: Path) -> int:
+    """How many lines the Parquet file ``path`` gives back, if they are those of ``source``, byte for byte."""
     given_back = hashlib.sha256()
     count = 0
-    for line in Segment(making.rename(path), segment.writer, segment.first, 0).lines():
+    for line in Segment(path, "", 0, 0).lines():
         given_back.update(line)
         count += 1
     with source.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").digest() != given_back.digest():
-            path.unlink()
-            raise AuditError(f"{source} did not come back from Parquet as it was, and stays as it is")
-    if delete:
-        source.unlink()
-    return Compacted(source, path, count, segment.size, path.stat().st_size, delete)
+        if hashlib.file_digest(file, "sha256").digest() == given_back.digest():
+            return count
+    if path.name.startswith("."):
+        path.unlink()
+        raise AuditError(f"{source} did not come back from Parquet as it was, and stays as it is")
+    raise AuditError(f"{path} has other lines than {source}: find out which of them were written, and keep that file")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

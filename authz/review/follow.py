@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from authz.audit.segment import LINES, find_files
+from authz.errors import AuditError
 from authz.review.search import Search
 
 _PAUSE_SECONDS: Final = 0.3
@@ -18,10 +21,13 @@ def follow(paths: Sequence[Path], search: Search, stop: Callable[[], bool] = lam
     """What is written from now on and found by ``search``, as it comes; until ``stop()``.
 
     A file is known by its inode, so that one which is renamed at its end is not read twice.
+
+    Raises:
+        AuditError: a path does not exist, or is a file that can be no log.
     """
     offsets = {_key(file): file.stat().st_size for file in _lines(paths)}
     while not stop():
-        for file in _lines(paths):
+        for file in _still(paths):
             try:
                 key = _key(file)
                 with file.open("rb") as stream:
@@ -47,5 +53,11 @@ def _key(file: Path) -> tuple[int, int]:
 
 
 def _lines(paths: Sequence[Path]) -> list[Path]:
-    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*.jsonl")))]
-    return [file for file in files if file.is_file() and not file.name.startswith(".")]
+    return [file for file in find_files(paths) if file.suffix == LINES]
+
+
+def _still(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        # a file that is rotated is away for a moment
+        with suppress(AuditError):
+            yield from _lines([path])

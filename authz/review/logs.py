@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from authz.audit.printable import LIST_LIMIT
-from authz.audit.segment import SUFFIXES
+from authz.audit.segment import find_segments, no_log, plain
 from authz.errors import AuditError
 from authz.review.outcome import LET_IN
 from authz.review.search import Search
@@ -70,7 +70,11 @@ class Logs:
             raise AuditError("reviewing a log needs DuckDB: pip install 'grpc-authz[review]'") from None
         self._duckdb = duckdb
         self._error = duckdb.Error
-        self.files = _files(paths)
+        named = list(paths)
+        # in one place for all commands: which files are a log, and which of two with the same lines is taken
+        self.files = [segment.path.resolve() for segment in find_segments(named)]
+        if not self.files:
+            raise no_log(named)
         self._folder = tempfile.TemporaryDirectory(prefix="authz-review-")
         self._connection = duckdb.connect(f"{self._folder.name}/review.duckdb" if load else ":memory:")
         self._connection.execute(f"SET memory_limit = '{_MEMORY}'")
@@ -109,13 +113,13 @@ class Logs:
         if lines:
             types = ", ".join(f"'{name}': '{kind}'" for name, kind in COLUMNS.items())
             parts.append(
-                f"SELECT {columns}, filename AS file FROM read_json({_literals(lines)}, format='newline_delimited', "
+                f"SELECT {columns}, filename AS file FROM read_json({_list(lines)}, format='newline_delimited', "
                 f"columns={{{types}}}, ignore_errors=true, maximum_object_size={_OBJECT_LIMIT}, filename=true, "
-                "compression='uncompressed')"
+                "compression='uncompressed', hive_partitioning=false)"
             )
         packed = [file for file in self.files if file.suffix == ".parquet"]
         if packed:
-            parts.append(self._packed(_literals(packed)))
+            parts.append(self._packed(_list(packed)))
         return " UNION ALL ".join(parts)
 
     def _packed(self, files: str) -> str:
@@ -125,7 +129,10 @@ class Logs:
         columns = ", ".join(
             f'"{name}"' if name in there else f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in COLUMNS.items()
         )
-        return f"SELECT {columns}, filename AS file FROM read_parquet({files}, filename=true, union_by_name=true)"
+        return (
+            f"SELECT {columns}, filename AS file FROM read_parquet({files}, filename=true, union_by_name=true, "
+            "hive_partitioning=false)"
+        )
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The answer to a question in SQL, about ``decisions`` or ``records``: one dictionary for each row.
@@ -213,23 +220,10 @@ def _first_line(failure: Exception) -> str:
     return str(failure).splitlines()[0]
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
-    found: dict[Path, None] = {}
-    for path in paths:
-        if not path.exists():
-            raise AuditError(f"{path}: there is no such file or folder; name a log, or a folder of logs")
-        files = [path] if path.is_file() else sorted(path.rglob("*"))
-        for file in files:
-            if file.is_file() and file.suffix in SUFFIXES and not file.name.startswith("."):
-                found[file.resolve()] = None
-    # a segment and the Parquet file that was made of it hold the same records
-    kept = [file for file in found if file.suffix != ".parquet" or file.with_suffix(".jsonl") not in found]
-    if not kept:
-        raise AuditError("there is no log in what was named; a log is a .jsonl or a compacted .parquet file")
-    return kept
+def _list(files: Iterable[Path]) -> str:
+    return f"[{', '.join(map(literal, files))}]"
 
 
-def _literals(files: Iterable[Path]) -> str:
-    # a path is data: DuckDB takes no parameters here, and would take a star for a pattern
-    quoted = ["'" + str(file).replace("'", "''").replace("[", "[[]").replace("*", "[*]") + "'" for file in files]
-    return f"[{', '.join(quoted)}]"
+def literal(path: Path) -> str:
+    """The name of a file in SQL, where DuckDB takes no parameters."""
+    return "'" + plain(path).replace("'", "''") + "'"

@@ -276,10 +276,10 @@ def test_a_reviewer_of_some_namespaces_is_told_of_no_other(world: World) -> None
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="there is no such file"):
         Logs([tmp_path / "absent"])
-    with pytest.raises(AuditError, match="there is no log in what was named"):
+    with pytest.raises(AuditError, match="there is no log in "):
         Logs([tmp_path])
     (tmp_path / "a.parquet").write_bytes(b"not parquet")
-    with pytest.raises(AuditError, match="the log cannot be"), Logs([tmp_path]) as logs:
+    with pytest.raises(AuditError, match=r"a\.parquet cannot be read"), Logs([tmp_path]) as logs:
         logs.left_out()
 
 
