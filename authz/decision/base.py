@@ -104,7 +104,11 @@ class Decision(NamedTuple):
 
 
 class Authorizer(Protocol):
-    """Decides calls. Thread-safe, no I/O."""
+    """Decides calls. Thread-safe, no I/O, and pure: to be asked changes nothing.
+
+    It is asked about one call more than once: in each of its namespaces, again while the call is under way, and twice
+    where there is a shadow policy. One that counts what it is asked would let a shadow have an effect.
+    """
 
     def authorize(self, claims: Claims, call: Call) -> Verdict:
         """Whether the caller with ``claims`` may make ``call``, in every namespace that it names.
