@@ -25,7 +25,11 @@ _HOP: Final = frozenset(
     }
 )  # fmt: skip
 # what a server might take for an identity that somebody proved
-_IDENTITY: Final = ("x-authz-", "x-forwarded-client-cert", "x-forwarded-user", "x-forwarded-email", "x-remote-user")
+_IDENTITY: Final = (
+    "x-authz-", "x-forwarded-client-cert", "x-forwarded-user", "x-forwarded-email", "x-forwarded-groups",
+    "x-forwarded-preferred-username", "x-forwarded-access-token", "x-auth-request-", "x-remote-user", "x-remote-group",
+    "x-remote-extra-",
+)  # fmt: skip
 _PASSED: Final = frozenset({"grpc-trace-bin", "grpc-tags-bin"})
 _REMEMBERED: Final = 10_000
 _KEY: Final = re.compile(r"[0-9a-z_.-]{1,256}")
@@ -47,8 +51,9 @@ class Outgoing:
         own = [forward.principal, forward.roles, forward.audit_id, forward.signed.header if forward.signed else ""]
         exact = {key for key in (*own, *forward.strip) if key and not key.endswith("*")}
         self.never = frozenset(exact | (set() if forward.authorization else {"authorization"}))
-        self._exact = self.never | _HOP
-        self._prefixes = tuple({*_IDENTITY, *(key[:-1] for key in forward.strip if key.endswith("*"))})
+        self._never = frozenset(map(hyphenated, self.never))
+        prefixes = (key[:-1] for key in forward.strip if key.endswith("*"))
+        self._prefixes = tuple({*_IDENTITY, *map(hyphenated, prefixes)})
         self._seen: dict[str, bool] = {}
         self._signer = Signer(forward.signed) if forward.signed else None
 
@@ -89,13 +94,14 @@ class Outgoing:
 
     def forged(self, key: str) -> bool:
         """Whether a client may not send this key: it speaks of an identity."""
-        return key in self.never or key.startswith(self._prefixes)
+        spelled = hyphenated(key)
+        return spelled in self._never or spelled.startswith(self._prefixes)
 
     def _passes(self, key: str) -> bool:
         passes = (
             _KEY.fullmatch(key) is not None
-            and key not in self._exact
-            and not key.startswith(self._prefixes)
+            and hyphenated(key) not in _HOP
+            and not self.forged(key)
             and (not key.startswith(("grpc-", ":")) or key in _PASSED)
         )
         if len(self._seen) < _REMEMBERED:
@@ -147,6 +153,11 @@ def roles(claims: Claims, namespaces: Collection[str | None]) -> list[str]:
     """The roles that count for a call: ``admin`` system-wide, ``writer@orders`` in a namespace of the call."""
     here = [f"{role}@{name}" for name in namespaces if name for role in claims.namespaces.get(name, ())]
     return sorted(claims.system) + sorted(here)
+
+
+def hyphenated(key: str) -> str:
+    """``key`` as servers see it that make variables of headers: to them ``_`` and ``-`` are one."""
+    return key.replace("_", "-")
 
 
 def printable(text: str) -> str:

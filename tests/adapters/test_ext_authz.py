@@ -136,6 +136,17 @@ def test_an_allow_overwrites_and_removes(body: Asked, raw: bool) -> None:
     assert response.dynamic_metadata["principal"] == "user:staff:rita"
 
 
+def test_what_is_forged_in_another_spelling_is_removed(body: Asked) -> None:
+    request = question(authorization=body.token("acme:read"), x_envoy_auth_partial_body="false")
+    request.attributes.request.http.raw_body = frame(order("acme"))
+    forged = {"x_authz_principal", "x-authz_roles", "x_user_name", "x_http_method_override", "x_audit_id"}
+    for name in (*forged, "x_other"):
+        request.attributes.request.http.header_map.headers.add(key=name, raw_value=b"root")
+    removed = set(body.check(request).ok_response.headers_to_remove)
+    assert forged <= removed
+    assert "x_other" not in removed
+
+
 def test_a_denial_is_never_taken_for_an_allow(body: Asked) -> None:
     response = body.check(question(authorization=body.token("acme:read")))
     assert not allowed(response)
@@ -235,6 +246,15 @@ def test_a_namespace_in_a_header(header: Asked, values: list[str], found: bool) 
     assert allowed(header.check(request)) is found
 
 
+@pytest.mark.parametrize("name", ["x_namespace", "X_Namespace"])
+def test_a_header_that_names_a_namespace_has_one_spelling(header: Asked, name: str) -> None:
+    for headers in ({"x-namespace": "acme"}, {}):
+        request = question(raw=True, authorization=header.token("system:admin"), **headers)
+        request.attributes.request.http.header_map.headers.add(key=name, raw_value=b"globex")
+        assert not allowed(header.check(request))
+        assert header.reason == "namespace_unreadable"
+
+
 def test_a_method_of_the_cluster_names_none(header: Asked) -> None:
     request = question("ListNamespaces", authorization=header.token("acme:read"), x_namespace="acme")
     assert not allowed(header.check(request))
@@ -319,6 +339,10 @@ def test_a_route_adds_to_what_the_catalogue_says(
     with contextlib.contextmanager(make)(tmp_path, routes, bundle(tmp_path / "bundle", **entries)) as asked:
         assert allowed(asked.check(plain("GET", path, authorization=asked.token(*roles), **headers))) is found
         assert records(tmp_path)[-1]["namespaces"] == namespaces
+        request = plain("GET", "/v1/acme/orders/7", authorization=asked.token("system:admin"), x_team="billing")
+        assert allowed(asked.check(request))
+        request.attributes.request.http.header_map.headers.add(key="x_team", raw_value=b"acme")
+        assert not allowed(asked.check(request)), "which of the two the server behind sees is not known"
 
 
 UNREAD = [

@@ -12,6 +12,7 @@ from authz.adapters.ext_authz.body import BodyError, messages
 from authz.adapters.ext_authz.routes import Routes, unread
 from authz.adapters.messages import Messages
 from authz.adapters.namespaces import Namespaces, read_namespaces
+from authz.adapters.outgoing import hyphenated
 from authz.call import ApiMethod, Call, Scope
 from authz.config.serve import ExtAuthz
 from authz.credentials import ClientCertificate, Credentials, from_metadata
@@ -100,7 +101,7 @@ class Reader:
         why = unread(route, api)
         if why is not None:
             return route.method, ((), why)
-        elsewhere = named_elsewhere(api, headers)
+        elsewhere = _respelled(headers, api.metadata) or named_elsewhere(api, headers)
         if route.header:
             return route.method, _union([_of_header(headers, route.header), elsewhere])
         if route.names_namespace or needs_message(api):
@@ -181,7 +182,14 @@ def _of_header(headers: list[tuple[str, str]], name: str) -> Namespaces:
     values = [value for key, value in headers if key == name]
     if len(values) > 1:
         return (), f"the header `{name}` is given {len(values)} times"
-    return (values[0] if values and values[0] else None,), None
+    return _respelled(headers, name) or ((values[0] if values and values[0] else None,), None)
+
+
+def _respelled(headers: list[tuple[str, str]], name: str) -> Namespaces | None:
+    """That nothing can be read, if a header would be ``name`` to some servers and another one to others."""
+    if not any(key != name and hyphenated(key) == hyphenated(name) for key, _ in headers):
+        return None
+    return (), f"the header `{name}` is given in another spelling"
 
 
 def _peer(address: Any) -> str:

@@ -16,7 +16,7 @@ from google.protobuf import struct_pb2
 
 from authz.adapters.answer import AUDIT_ID_KEY, answer
 from authz.adapters.ext_authz.question import Question
-from authz.adapters.outgoing import Outgoing
+from authz.adapters.outgoing import Outgoing, hyphenated
 from authz.decision.base import Decision
 
 _OVERWRITE: Final = base_pb2.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
@@ -72,7 +72,7 @@ def _allowed(decision: Decision, question: Question, outgoing: Outgoing) -> Any:
     for key, value in told:
         _set(ok.headers, key, str(value))
     _set(ok.response_headers_to_add, AUDIT_ID_KEY, decision.audit_id)
-    forged = {name for name in question.headers if outgoing.forged(name)}
+    forged = {name for name in question.headers if outgoing.forged(name) or hyphenated(name) in _OVERRIDES}
     removed = (outgoing.never | forged | set(_OVERRIDES)) - {key for key, _ in told}
     ok.headers_to_remove.extend(sorted(removed))
     return response

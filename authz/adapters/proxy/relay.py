@@ -26,6 +26,7 @@ from authz.engine import Engine
 _log = logging.getLogger("authz")
 _EOF: Final = grpc.aio.EOF
 _FROM_PEER: Final = "received from peer"
+_WITHOUT_END: Final = 365 * 86_400.0
 _NOT_DESCRIBED: Final = Unreadable("no descriptor set describes the method")
 
 
@@ -154,7 +155,7 @@ class Relay(grpc.GenericRpcHandler):
             initial = await call.initial_metadata()
             if initial:
                 await context.send_initial_metadata(tuple(initial))
-            reply: bytes = await call
+            reply: bytes | None = await call
             trailers = await call.trailing_metadata()
         except asyncio.CancelledError:
             call.cancel()
@@ -168,6 +169,8 @@ class Relay(grpc.GenericRpcHandler):
             stay.leave()
         if passing.refused is not None:
             await self._refuse(passing.refused, context)
+        if reply is None:
+            await _abort(context, decision, grpc.StatusCode.INTERNAL, "the server behind gave no reply", trailers, None)
         context.set_trailing_metadata(_trailers(trailers, decision))
         return reply
 
@@ -211,7 +214,10 @@ class Relay(grpc.GenericRpcHandler):
             metadata = self._outgoing.make(context.invocation_metadata() or (), decision, admission.admitted)
         except ValueError as exc:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
-        return make(*request, timeout=context.time_remaining(), metadata=tuple(metadata))
+        remaining = context.time_remaining()
+        # the time of a client that waits without end would not fit into what gRPC counts with
+        timeout = remaining if remaining is None or remaining < _WITHOUT_END else None
+        return make(*request, timeout=timeout, metadata=tuple(metadata))
 
     def _enter(self, passing: _Passing) -> Stay:
         if self._ongoing is None:
