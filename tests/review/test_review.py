@@ -34,7 +34,6 @@ from authz.review.report import sections, write_report
 from authz.review.search import Search
 from authz.review.show import show
 from authz.review.unused import unused
-from authz.review.usage import suggest
 from examples.incident.__main__ import OTTO, RITA
 from tests.audit.logs import record
 from tests.review.world import World
@@ -86,19 +85,6 @@ def test_a_replay_finds_every_flip(incident: Path, logs: Logs) -> None:
         ("user:staff:otto", PURGE, "allow", "no_opinion", 1)
     ]
     assert (result.decided, result.skipped) == (210, 12)
-
-
-def test_the_policy_that_is_suggested_covers_what_was_done_and_no_more(
-    incident: Path, logs: Logs, tmp_path: Path
-) -> None:
-    lines = [each.line for each in suggest(logs, "user:staff:walt")]
-    assert lines == [
-        f"p, user:staff:walt, {ns}, /example.orders.v1.Orders/CreateOrder, write, allow" for ns in ("acme", "globex")
-    ]
-    shutil.copytree(incident / "policies" / "default", tmp_path / "new")
-    (tmp_path / "new" / "policy.csv").write_text("\n".join(lines) + "\n")
-    result = replay(logs, tmp_path / "new", Search.parse("sub:staff:walt"))
-    assert (result.decided, result.flips) == (73, [])
 
 
 def test_anomalies_are_what_is_new_and_bursts(logs: Logs) -> None:
