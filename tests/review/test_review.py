@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from authz.audit.event import Event, EventName
 from authz.audit.settings import LogSettings
 from authz.audit.verify import verify
 from authz.audit.writer import AuditLog
@@ -119,6 +120,23 @@ def test_records_are_exported(logs: Logs, tmp_path: Path, form: str) -> None:
         assert (event["class_uid"], event["type_uid"], event["status"]) == (6003, 600303, "Failure")
     with pytest.raises(AuditError, match="exists"):
         export(logs, path, form)
+
+
+def test_what_is_no_call_is_neither_allowed_nor_denied_in_an_export(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "audit.jsonl") as log:
+        log.lose(3, "disk")
+        log.write(Event(EventName.POLICY_REJECTED, {"problems": ["x"]}))
+        log.write(record())
+    with Logs([tmp_path]) as logs:
+        export(logs, tmp_path / "out.ocsf", "ocsf")
+    told = {}
+    for event in map(json.loads, (tmp_path / "out.ocsf").read_text().splitlines()):
+        assert (event["type_uid"], event["api"]["operation"] is None) == (600300 + event["activity_id"], False)
+        name = event["unmapped"]["event"]
+        told[name] = [event[key] for key in ("activity_name", "action_id", "status_id", "severity_id")]
+    assert told.pop("decision") == ["Read", 1, 1, 1]
+    assert {"audit.loss", "policy.rejected", "checkpoint", "log.close"} <= set(told)
+    assert all(said == [name, 0, 0, 0] for name, said in told.items())
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
