@@ -52,7 +52,8 @@ def register_review(commands: Subparsers) -> None:
     unused.add_argument("--policy", type=Path, required=True, help="folder of the policy bundle")
     unused.add_argument("--days", type=float, default=90.0, help="how far to look back (default 90)")
 
-    _command(commands, "suggest", "the least policy that covers what somebody did", _suggest, first="subject")
+    least = _command(commands, "suggest", "the least policy that covers what somebody did", _suggest, first="subject")
+    least.add_argument("--policy", type=Path, help="the bundle that is to hold it (default: the one that decided last)")
 
     odd = _command(commands, "anomalies", "what is there for the first time, and bursts of denials", _odd, search=False)
     odd.add_argument("--hours", type=float, default=24.0, help="the end of the log to look at (default 24)")
@@ -301,14 +302,17 @@ def _suggest(options: argparse.Namespace) -> int:
 
     subject = options.subject if options.subject.startswith("user:") else f"user:{options.subject}"
     with _opened(options) as logs:
-        lines = suggest(logs, subject, Search.parse(options.search))
+        lines = suggest(logs, subject, Search.parse(options.search), options.policy)
     if options.json:
         _out(options, [], lines, "")
+    elif not lines:
+        print(f"# {cell(subject)} was allowed nothing")
     else:
         print(f"# what {cell(subject)} was allowed, and nothing more")
-        for line in lines:
-            print(f"# {line.count} times, last {cell(line.last)}\n{cell(line.line)}")
-    return Exit.OK if lines else Exit.FINDING
+    for line in () if options.json else lines:
+        print(f"# {line.count} times, last {cell(line.last)}")
+        print(cell(line.line) if line.is_rule else f"# {cell(line.method)} in {cell(line.namespace)}: {line.line}")
+    return Exit.OK if any(line.is_rule for line in lines) else Exit.FINDING
 
 
 def _odd(options: argparse.Namespace) -> int:

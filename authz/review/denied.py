@@ -11,7 +11,8 @@ from authz.policy.load import load_bundle
 from authz.policy.revision import NOWHERE
 from authz.review.logs import Logs, Row
 from authz.review.matching import KeptPolicies
-from authz.review.remedy import METHOD_UNKNOWN, UNKNOWN, Remedies
+from authz.review.narrow_rules import METHOD_UNKNOWN
+from authz.review.remedy import UNKNOWN, Remedies
 from authz.review.search import Search
 
 

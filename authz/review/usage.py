@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from authz.authn.base import PrincipalKind
 from authz.call import Call
 from authz.claims.base import Claims
 from authz.decision import authorizer_for
 from authz.decision.base import Authorizer, Effect
-from authz.errors import EvaluationError
+from authz.errors import AuditError, EvaluationError
 from authz.policy.load import load_bundle
-from authz.policy.revision import NOWHERE
+from authz.policy.revision import NOWHERE, PolicyLine, Revision
 from authz.review.logs import Logs, Row
-from authz.review.named_users import NamedUsers
+from authz.review.matching import KeptPolicies
+from authz.review.named_users import NamedUsers, is_hashed
+from authz.review.narrow_rules import (
+    BEYOND,
+    HASHED,
+    METHOD_UNKNOWN,
+    NOBODY,
+    UNWRITABLE,
+    NarrowRules,
+    without_roles,
+)
 from authz.review.replay import claims_of
 from authz.review.search import Search
 
@@ -25,33 +36,86 @@ class Suggestion:
     """One line of the least policy.
 
     Attributes:
-        line: the rule.
+        line: the rule, by the model of the policy; or what stands in the way of one, beginning with ``none``.
+        method, namespace: what is allowed by it.
         count, last: how often it would have decided, and when last.
     """
 
     line: str
+    method: str
+    namespace: str
     count: int
     last: datetime
 
+    @property
+    def is_rule(self) -> bool:
+        """Whether there is a rule."""
+        return self.line.startswith("p, ")
 
-def suggest(logs: Logs, subject: str, search: Search | None = None) -> list[Suggestion]:
-    """The least policy that covers what ``subject`` (``user:corp:alice``) was allowed: a rule for each thing done."""
+
+def suggest(logs: Logs, subject: str, search: Search | None = None, bundle: Path | None = None) -> list[Suggestion]:
+    """The least policy that covers what ``subject`` (``user:corp:alice``) was allowed: a rule for each thing done.
+
+    A rule is told if it allows it, alone with the others.
+
+    Args:
+        logs: where to look.
+        subject: who.
+        search: what of it.
+        bundle: the policy whose model the rules are for; None: the one that decided last.
+
+    Raises:
+        PolicyError: the bundle cannot be used.
+        AuditError: the policy that decided is not at hand.
+    """
     where, parameters = (search or Search()).sql()
     rows = logs.ask(
-        "SELECT name, method, access, count(*) AS n, max(time) AS last FROM "
-        "(SELECT unnest(namespaces) AS name, method, request[4] AS access, time FROM decisions "
-        f"WHERE decision = 'allow' AND sub = ? AND {where}) "
-        "GROUP BY name, method, access ORDER BY name, method",
+        "SELECT name, method, any_value(iss) AS iss, any_value(authn) AS authn, any_value(redacted) AS redacted, "
+        "arg_max(policy_version, time) AS version, count(*) AS n, max(time) AS last FROM "
+        "(SELECT unnest(namespaces) AS name, * FROM decisions "
+        f"WHERE decision = 'allow' AND sub = ? AND {where}) GROUP BY name, method ORDER BY name, method",
         [subject, *parameters],
     )
-    return [
-        Suggestion(
-            f"p, {subject}, {row['name'] or NOWHERE}, {row['method']}, {row['access'] or '*'}, allow",
-            row["n"],
-            row["last"],
-        )
-        for row in rows
-    ]
+    if not rows:
+        return []
+    if bundle is None:
+        revision = KeptPolicies(logs.files).find(max(rows, key=lambda row: row["last"])["version"] or "")
+    else:
+        revision = load_bundle(bundle)
+    if revision is None:
+        raise AuditError("the policy that decided is not at hand; name a folder of it with --policy")
+    found: dict[tuple[str, str, str], Suggestion] = {}
+    for line, row in zip(_least(revision, subject, rows), rows, strict=True):
+        made = Suggestion(line, row["method"], row["name"] or NOWHERE, row["n"], row["last"])
+        # a model may make no difference between namespaces, or between methods
+        key = (line, "", "") if made.is_rule else (line, made.method, made.namespace)
+        same = found.get(key, made)
+        if same is not made:
+            made = replace(same, count=same.count + made.count, last=max(same.last, made.last))
+        found[key] = made
+    return list(found.values())
+
+
+def _least(revision: Revision, subject: str, rows: Sequence[Row]) -> list[str]:
+    """For each of the rows its rule, or why there is none."""
+    if is_hashed(rows[0]):
+        return [HASHED] * len(rows)
+    if rows[0]["authn"] == PrincipalKind.ANONYMOUS:
+        return [NOBODY] * len(rows)
+    rules = NarrowRules(revision)
+    lines: dict[int, PolicyLine] = {}
+    told = [METHOD_UNKNOWN] * len(rows)
+    for at, row in enumerate(rows):
+        if entry := revision.catalogue.find(row["method"]):
+            lines[at] = rules.make(subject, row["name"], row["method"], entry)
+    writable = rules.writable(lines.values())
+    authorizer = rules.authorizer({line.text: line for line in lines.values()}.values())
+    claims = without_roles(subject, rows[0]["iss"])
+    for at, line in lines.items():
+        row = rows[at]
+        allowed = authorizer is not None and _allows(authorizer, claims, Call(row["method"], (row["name"],)))
+        told[at] = (line.text if line in writable else UNWRITABLE) if allowed else BEYOND
+    return told
 
 
 @dataclass(frozen=True, slots=True)

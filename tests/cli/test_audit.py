@@ -128,7 +128,7 @@ COMMANDS = [
     (["replay", "audit", "--policy", "policies/absent"], 4, "is no folder"),
     (["unused", "audit", "--policy", "policies/default", "--days", "3650"], 0, "role:worker"),
     (["suggest", "staff:walt", "audit"], 0, "p, user:staff:walt, acme"),
-    (["suggest", "staff:nobody", "audit"], 3, "nothing more"),
+    (["suggest", "staff:nobody", "audit"], 3, "was allowed nothing"),
     (["anomalies", "audit"], 3, "denials within a minute"),
     (["compact", "audit"], 0, "no closed segment"),
 ]

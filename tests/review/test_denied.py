@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from authz.review.denied import denied
 from authz.review.logs import Logs
 from authz.review.replay import replay
 from examples.incident.__main__ import RITA
-from tests.audit.logs import record
+from tests.audit.logs import ALICE, record
 from tests.review.world import DEFAULT, ROOT, World
 
 CREATE = "/example.orders.v1.Orders/CreateOrder"
@@ -140,3 +141,19 @@ def test_nobody_and_somebody_hashed_have_no_rule_of_their_own(tmp_path: Path) ->
         found = {each.namespace: each.remedy for each in denied(logs, bundle=DEFAULT)}
     assert found["acme"] == "none: the subject is hashed in the log"
     assert found["other"].startswith("none: the caller showed nothing")
+
+
+def test_a_subject_that_no_policy_can_hold_has_no_rule(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "audit.jsonl") as log:
+        for subject, namespace in (("a,b", "acme"), ("c", "other")):
+            log.write(
+                record(
+                    allow=False, method=CREATE, namespaces=(namespace,), claims=Claims(replace(ALICE, subject=subject))
+                )
+            )
+    with Logs([tmp_path]) as logs:
+        found = {each.namespace: each.remedy for each in denied(logs, bundle=DEFAULT)}
+    assert (
+        found["acme"] == "none: the rule that would holds what no line of a policy can, such as a comma in the subject"
+    )
+    assert found["other"] == f"p, user:corp:c, other, {CREATE}, write, allow"

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from authz.audit.event import Event, EventName
 from authz.audit.settings import LogSettings
 from authz.audit.verify import verify
 from authz.audit.writer import AuditLog
@@ -34,7 +35,6 @@ from authz.review.report import sections, write_report
 from authz.review.search import Search
 from authz.review.show import show
 from authz.review.unused import unused
-from authz.review.usage import suggest
 from examples.incident.__main__ import OTTO, RITA
 from tests.audit.logs import record
 from tests.review.world import World
@@ -88,19 +88,6 @@ def test_a_replay_finds_every_flip(incident: Path, logs: Logs) -> None:
     assert (result.decided, result.skipped) == (210, 12)
 
 
-def test_the_policy_that_is_suggested_covers_what_was_done_and_no_more(
-    incident: Path, logs: Logs, tmp_path: Path
-) -> None:
-    lines = [each.line for each in suggest(logs, "user:staff:walt")]
-    assert lines == [
-        f"p, user:staff:walt, {ns}, /example.orders.v1.Orders/CreateOrder, write, allow" for ns in ("acme", "globex")
-    ]
-    shutil.copytree(incident / "policies" / "default", tmp_path / "new")
-    (tmp_path / "new" / "policy.csv").write_text("\n".join(lines) + "\n")
-    result = replay(logs, tmp_path / "new", Search.parse("sub:staff:walt"))
-    assert (result.decided, result.flips) == (73, [])
-
-
 def test_anomalies_are_what_is_new_and_bursts(logs: Logs) -> None:
     found = {(a.kind, a.who) for a in anomalies(logs)}
     assert {("burst", "user:staff:eve"), ("key", "user:staff:eve"), ("client", "user:staff:eve")} <= found
@@ -133,6 +120,23 @@ def test_records_are_exported(logs: Logs, tmp_path: Path, form: str) -> None:
         assert (event["class_uid"], event["type_uid"], event["status"]) == (6003, 600303, "Failure")
     with pytest.raises(AuditError, match="exists"):
         export(logs, path, form)
+
+
+def test_what_is_no_call_is_neither_allowed_nor_denied_in_an_export(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "audit.jsonl") as log:
+        log.lose(3, "disk")
+        log.write(Event(EventName.POLICY_REJECTED, {"problems": ["x"]}))
+        log.write(record())
+    with Logs([tmp_path]) as logs:
+        export(logs, tmp_path / "out.ocsf", "ocsf")
+    told = {}
+    for event in map(json.loads, (tmp_path / "out.ocsf").read_text().splitlines()):
+        assert (event["type_uid"], event["api"]["operation"] is None) == (600300 + event["activity_id"], False)
+        name = event["unmapped"]["event"]
+        told[name] = [event[key] for key in ("activity_name", "action_id", "status_id", "severity_id")]
+    assert told.pop("decision") == ["Read", 1, 1, 1]
+    assert {"audit.loss", "policy.rejected", "checkpoint", "log.close"} <= set(told)
+    assert all(said == [name, 0, 0, 0] for name, said in told.items())
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
