@@ -57,8 +57,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     # of methods, what stands before the last slash is mostly the same, and says nothing
     last = word.rpartition("/")[2]
-    for near in difflib.get_close_matches(word, names, n=3, cutoff=_NEAR):
-        if not last or difflib.SequenceMatcher(None, near.rpartition("/")[2], last).ratio() >= _NEAR:
+    for near in difflib.get_close_matches(word, names, n=3, cutoff=0.6):
+        other = near.rpartition("/")[2]
+        alike = difflib.SequenceMatcher(None, other, last).ratio() >= _NEAR
+        if alike or other.startswith(last) or last.startswith(other):
             return f"did you mean `{near}`?"
     return f"known here: {', '.join(names)}" if names else ""
 

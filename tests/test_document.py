@@ -190,4 +190,5 @@ def test_a_suggestion_is_not_far_fetched() -> None:
     names = ["/shop.v1.Orders/GetOrder", "/shop.v1.Orders/ListOrders", "/shop.v1.Orders/CancelOrder"]
     assert did_you_mean("/shop.v1.Orders/CancleOrder", names) == "did you mean `/shop.v1.Orders/CancelOrder`?"
     assert did_you_mean("/shop.v1.Order/GetOrder", names) == "did you mean `/shop.v1.Orders/GetOrder`?"
+    assert did_you_mean("subject", ["sub", "agent"]) == "did you mean `sub`?"
     assert did_you_mean("/shop.v1.Order/", names).startswith("did you mean `/shop.v1.Orders/")

@@ -14,7 +14,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from authz.authn.subject import subject_problem
@@ -408,11 +408,11 @@ BLANKS = [
 ]
 
 
-NAMES = st.text(st.one_of(st.sampled_from("#()[];,|*@:/ .'-_=+<>"), st.characters()), min_size=1, max_size=12)
+NAMES = st.text(st.sampled_from("abcäöß7#()[;,|*@:/ .'-_=+<>"), min_size=1, max_size=8)
 
 
-@settings(max_examples=600, deadline=None, database=None)
-@given(NAMES)
+@settings(max_examples=600, deadline=None, database=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(st.one_of(NAMES, st.text(max_size=4)))
 @example("José O'Neil (Ops)")
 def test_whoever_can_be_proven_can_be_denied(name: str) -> None:
     """A subject that no line can name could do whatever its roles allow, and no rule could take that back."""
