@@ -11,6 +11,7 @@ from typing import Any
 
 from authz.audit.verify import VerifyReport
 from authz.errors import AuditError
+from authz.policy.revision import NOWHERE
 from authz.review import page
 from authz.review.anomalies import anomalies
 from authz.review.changes import changes
@@ -141,7 +142,7 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
                         [c.time, c.event, page.code((c.before or "")[:12]), page.code((c.after or "")[:12]),
                          page.code(c.shadows), c.allowed, c.refused,
                          "; ".join(c.problems) or "; ".join(
-                             f"{t.sub} {t.method} in {t.namespace or '@cluster'}: {t.before} to {t.after}"
+                             f"{t.sub} {t.method} in {t.namespace or NOWHERE}: {t.before} to {t.after}"
                              for t in c.turned[:3]
                          )]
                         for c in changes(logs)

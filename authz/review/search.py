@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from authz.document import did_you_mean
 from authz.errors import AuthzError
+from authz.policy.revision import NOWHERE
 from authz.review.outcome import LET_IN, was_let_in
 
 _FIELDS: Final = {
@@ -37,7 +38,6 @@ _ANYWHERE: Final = ("sub", "method", "namespaces", "reason")
 _AGO: Final = re.compile(r"([0-9]{1,6})(s|m|h|d|w)")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NUMBER: Final = re.compile(r"(>=|<=|>|<|)([0-9]{1,18})")
-CLUSTER: Final = "@cluster"
 
 
 class SearchError(AuthzError):
@@ -182,7 +182,7 @@ def _sql(term: Term) -> tuple[str, list[Any]]:
                 parameters.append(value == _FLAGS[each][0])
             elif each in _EFFECTS and value == "deny":
                 parts.append(f"{each} IN ('deny', 'no_opinion')")
-            elif each == "namespaces" and value == CLUSTER:
+            elif each == "namespaces" and value == NOWHERE:
                 parts.append("(event = 'decision' AND namespace IS NULL)")
             elif each in _LISTS:
                 like, parameter = _like(value, "x")
@@ -221,7 +221,7 @@ def _one(column: str, value: str, fields: Mapping[str, Any]) -> bool:
         return fields.get("event") == "decision" and holds == (value == _FLAGS[column][0])
     if column in _EFFECTS and value == "deny":
         return found in ("deny", "no_opinion")
-    if column == "namespaces" and value == CLUSTER:
+    if column == "namespaces" and value == NOWHERE:
         return fields.get("event") == "decision" and fields.get("namespace") is None
     items = found if isinstance(found, list) else [found]
     return any(isinstance(item, str) and fnmatchcase(item, value.replace("[", "[[]")) for item in items)
