@@ -52,7 +52,7 @@ class WatchedFile(Generic[T]):
         self._read = read
         self._refused: tuple[int, ...] | None = ()
         self._retry_at = 0.0
-        self._seen = self._signature()
+        self._seen = self._last = self._signature()
         self.value = read(path)
 
     def look(self) -> bool:
@@ -78,6 +78,11 @@ class WatchedFile(Generic[T]):
         _log.info("took the new content of %s", self.path)
         return True
 
+    def settled(self) -> bool:
+        """Whether the file is as it was when this was asked last: whoever writes it begins with an empty one."""
+        last, self._last = self._last, self._signature()
+        return self._last == last
+
     def _signature(self) -> tuple[int, ...] | None:
         try:
             status = os.stat(self.path)  # noqa: PTH116 - follows the links that mounted secrets are made of
@@ -91,10 +96,10 @@ class FileWatcher:
 
     Args:
         files: the files.
-        interval: seconds between two looks.
+        interval: seconds between two looks. A change is taken when two of them saw the same.
     """
 
-    def __init__(self, files: Sequence[WatchedFile[Any]], interval: float = 1.0) -> None:
+    def __init__(self, files: Sequence[WatchedFile[Any]], interval: float = 0.5) -> None:
         self._files = files
         self._interval = interval
         self.renew_locks()
@@ -124,7 +129,7 @@ class FileWatcher:
     def _run(self) -> None:
         while not self._end.wait(self._interval):
             for file in self._files:
-                if file.look():
+                if file.settled() and file.look():
                     self.told(str(file.path))
 
 

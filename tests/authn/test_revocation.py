@@ -194,6 +194,19 @@ def test_a_watcher_takes_changes_by_itself(tmp_path: Path) -> None:
         watcher.close()
 
 
+def test_a_list_that_is_being_written_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    file = watched(tmp_path / "revoked", "issuer corp")
+    assert file.settled()
+    file.path.write_text("")
+    assert not file.settled()
+    file.path.write_text("issuer corp\nissuer other\n")
+    assert not file.settled()
+    assert file.value.issuers == {"corp"}
+    assert file.settled()
+    assert file.look()
+    assert file.value.issuers == {"corp", "other"}
+
+
 # authorities' own lists
 
 
