@@ -135,12 +135,12 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
             page.section(
                 "Policy changes",
                 page.table(
-                    ["time", "event", "from", "to", "shadow", "#allowed by it", "#refused by it", "turned"],
+                    ["time", "process", "event", "from", "to", "shadow", "#allowed", "#denied", "turned"],
                     [
-                        [c.time, c.event, page.code((c.before or "")[:12]), page.code((c.after or "")[:12]),
-                         page.code(c.shadows), c.allowed, c.refused,
+                        [c.time, page.code(c.writer), c.event, page.code((c.before or "")[:12]),
+                         page.code((c.after or "")[:12]), page.code(c.shadows), c.allowed, c.denied,
                          "; ".join(c.problems) or "; ".join(
-                             f"{t.sub} {t.method} in {t.namespace or '@cluster'}: {t.before} to {t.after}"
+                             f"{t.sub} {t.method} in {t.namespace}: {t.before} to {t.after}"
                              for t in c.turned[:3]
                          )]
                         for c in changes(logs)
