@@ -18,7 +18,7 @@ from authz.review.logs import Logs
 from authz.review.outcome import told
 from authz.review.search import Search
 
-_COLUMNS = ("time", "decision", "sub", "method", "namespace", "reason", "id")
+_COLUMNS = ("time", "decision", "sub", "method", "namespaces", "reason", "id")
 
 
 def register_review(commands: Subparsers) -> None:
@@ -247,15 +247,15 @@ def _changes(options: argparse.Namespace) -> int:
         _out(options, [], found, "")
         return Exit.OK
     rows = [
-        [c.time, c.event, (c.before or "")[:12], (c.after or "")[:12], c.shadows, c.allowed, c.refused,
+        [c.time, c.writer, c.event, (c.before or "")[:12], (c.after or "")[:12], c.shadows, c.allowed, c.denied,
          "; ".join(c.problems)]
         for c in found
     ]  # fmt: skip
-    columns = ["time", "event", "before", "after", "shadow", "allowed", "refused", "problems"]
+    columns = ["time", "writer", "event", "before", "after", "shadow", "allowed", "denied", "problems"]
     print(table(columns, rows, "no policy in this log"))
     for change in found:
         for turn in change.turned:
-            where = f"{cell(turn.method)} in {cell(turn.namespace or '@cluster')}"
+            where = f"{cell(turn.method)} in {cell(turn.namespace)}"
             print(f"{cell(change.time)}  {cell(turn.sub)}: {where}: {turn.before} to {turn.after}, {turn.count} times")
     return Exit.OK
 

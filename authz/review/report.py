@@ -11,7 +11,6 @@ from typing import Any
 
 from authz.audit.verify import VerifyReport
 from authz.errors import AuditError
-from authz.policy.revision import NOWHERE
 from authz.review import page
 from authz.review.anomalies import anomalies
 from authz.review.changes import changes
@@ -137,12 +136,12 @@ def sections(logs: Logs, usage: Unused | None = None) -> list[Html]:
             page.section(
                 "Policy changes",
                 page.table(
-                    ["time", "event", "from", "to", "shadow", "#allowed by it", "#refused by it", "turned"],
+                    ["time", "process", "event", "from", "to", "shadow", "#allowed", "#denied", "turned"],
                     [
-                        [c.time, c.event, page.code((c.before or "")[:12]), page.code((c.after or "")[:12]),
-                         page.code(c.shadows), c.allowed, c.refused,
+                        [c.time, page.code(c.writer), c.event, page.code((c.before or "")[:12]),
+                         page.code((c.after or "")[:12]), page.code(c.shadows), c.allowed, c.denied,
                          "; ".join(c.problems) or "; ".join(
-                             f"{t.sub} {t.method} in {t.namespace or NOWHERE}: {t.before} to {t.after}"
+                             f"{t.sub} {t.method} in {t.namespace}: {t.before} to {t.after}"
                              for t in c.turned[:3]
                          )]
                         for c in changes(logs)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from authz.audit.event import Event, EventName
@@ -53,6 +54,19 @@ class _Session:
     ends: float
 
 
+@dataclass(frozen=True, slots=True)
+class Reviewer:
+    """Who looks.
+
+    Attributes:
+        by: audit id of the decision that tells who it is; empty: whoever started it.
+        namespaces: those whose records they may see; None: everything.
+    """
+
+    by: str
+    namespaces: tuple[str, ...] | None
+
+
 class ReviewServer:
     """The web page, on 127.0.0.1 alone. Thread-safe; a context manager.
 
@@ -77,8 +91,7 @@ class ReviewServer:
         class Handler(_Handler):
             review = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", port), Handler)
         self.port = int(self._http.server_address[1])
         self._thread = threading.Thread(target=self._http.serve_forever, name="authz-review", daemon=True)
 
@@ -99,7 +112,7 @@ class ReviewServer:
     def sign_in(self, token: str) -> str | None:
         """A new session for whoever shows ``token``; None if they may see nothing."""
         shown = BearerToken(token.strip())
-        if self.namespaces(shown) == []:
+        if self.reviewer(shown).namespaces == ():
             return None
         key = secrets.token_urlsafe(32)
         now = time.monotonic()
@@ -121,23 +134,34 @@ class ReviewServer:
         found = self._sessions.get(key)
         return found.token if found and found.ends > time.monotonic() else None
 
-    def namespaces(self, token: BearerToken) -> list[str] | None:
-        """The namespaces whose records may be seen; None: everything. Asked anew for each page."""
+    def reviewer(self, token: BearerToken) -> Reviewer:
+        """Who shows ``token``, and what they may see. Asked anew for each page."""
         if self._engine is None:
-            return None if hmac.compare_digest(token.value.encode(), self.token.encode()) else []
-        if self._engine.check(Call(METHOD, (None,)), [token]):
-            return None
+            return Reviewer("", None if hmac.compare_digest(token.value.encode(), self.token.encode()) else ())
+        decision = self._engine.check(Call(METHOD, (None,)), [token])
+        if decision:
+            return Reviewer(decision.audit_id, None)
         with Logs(self._paths) as logs:
             rows = logs.ask("SELECT DISTINCT unnest(namespaces) AS name FROM decisions")
         names = sorted(row["name"] for row in rows if row["name"])
-        return self._engine.permitted(Call(METHOD), [token], names)
+        return Reviewer(decision.audit_id, tuple(self._engine.permitted(Call(METHOD), [token], names)))
 
-    def open(self, namespaces: Sequence[str] | None, asked: str) -> Logs:
+    def open(self, reviewer: Reviewer, asked: str) -> Logs:
         """The log as one reviewer sees it; that they looked is recorded."""
         if self._engine is not None:
-            details = {"asked": asked, "namespaces": "all" if namespaces is None else list(namespaces)}
+            seen = ["*"] if reviewer.namespaces is None else list(reviewer.namespaces)
+            details = {"asked": asked, "by": reviewer.by, "namespaces": seen}
             self._engine.record(Event(EventName.LOG_QUERIED, details))
-        return Logs(self._paths, namespaces=namespaces)
+        return Logs(self._paths, namespaces=reviewer.namespaces)
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell what went wrong, unless it is that a browser hung up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -171,12 +195,12 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in pages:
             self._answer(HTTPStatus.NOT_FOUND, _message("There is no such page."))
             return
-        namespaces = self.review.namespaces(token)
-        if namespaces == []:
+        reviewer = self.review.reviewer(token)
+        if reviewer.namespaces == ():
             self._answer(HTTPStatus.FORBIDDEN, _message("You may review no records."))
             return
-        with self.review.open(namespaces, self.path[:200]) as logs:
-            self._answer(HTTPStatus.OK, pages[path](logs, query, _seen(namespaces)))
+        with self.review.open(reviewer, self.path[:200]) as logs:
+            self._answer(HTTPStatus.OK, pages[path](logs, query, _seen(reviewer.namespaces)))
 
     def do_POST(self) -> None:
         """Sign in; nothing else is ever written."""

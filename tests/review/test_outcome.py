@@ -83,7 +83,7 @@ def test_a_denial_that_did_not_count_is_told_apart(logs: Logs) -> None:
 
 
 def test_what_nobody_allowed_is_not_suggested(logs: Logs) -> None:
-    assert [each.count for each in suggest(logs, "user:corp:alice")] == [2]
+    assert [each.count for each in suggest(logs, "user:corp:alice", bundle=DEFAULT)] == [2]
 
 
 def test_the_figures_of_a_report_add_up(logs: Logs, folder: Path, tmp_path: Path) -> None:

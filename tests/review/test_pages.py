@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import socket
@@ -179,7 +180,14 @@ def test_a_reviewer_of_some_namespaces_sees_only_theirs(incident: Path, engine: 
         assert ask(server, "GET", f"/record?id={hidden}", **some)[0] == 400
     asked = [line for line in records(tmp_path / "reviewers") if line["method"] == "/authz.audit.v1.Review/Read"]
     assert {line["sub"] for line in asked} == {"user:staff:gil", "user:staff:amy"}
-    assert "log.queried" in (tmp_path / "reviewers" / "audit.jsonl").read_text()
+    written = [json.loads(line) for line in (tmp_path / "reviewers" / "audit.jsonl").read_text().splitlines()]
+    looks = [line for line in written if line["event"] == "log.queried"]
+    who = {line["id"]: line["sub"] for line in asked}
+    assert {(who[line["by"]], *line["namespaces"]) for line in looks} == {
+        ("user:staff:gil", "globex"),
+        ("user:staff:amy", "*"),
+    }
+    assert {line["asked"] for line in looks} >= {"/records", "/records?q=ns:initech"}
 
 
 def test_who_may_review_nothing_sees_nothing(incident: Path, engine: authz.Engine) -> None:

@@ -37,7 +37,7 @@ from authz.review.show import show
 from authz.review.unused import unused
 from examples.incident.__main__ import OTTO, RITA
 from tests.audit.logs import record
-from tests.review.world import World
+from tests.review.world import World, opened
 
 PURGE = "/example.orders.v1.Orders/PurgeNamespace"
 
@@ -63,6 +63,26 @@ def test_a_change_of_policy_comes_with_what_it_turned(logs: Logs) -> None:
     assert (first.before, bad.before, good.after) == (None, first.after, first.after)
     assert [(t.sub, t.before, t.after) for t in bad.turned] == [("user:staff:otto", "no_opinion", "allow")]
     assert [(t.sub, t.before, t.after) for t in good.turned] == [("user:staff:otto", "allow", "no_opinion")]
+
+
+def test_a_change_is_told_for_each_process_with_the_decisions_that_it_made(tmp_path: Path) -> None:
+    for host in ("a", "b"):
+        (tmp_path / host).mkdir()
+        with opened(tmp_path / host) as world:
+            bundles = [world.bundle("old"), world.bundle("new", f"p, user:staff:rita, *, {PURGE}, *, allow")]
+            for at, bundle in enumerate((*bundles, *bundles)):
+                world.recorder.at(at)
+                world.recorder.load(bundle)
+                for namespace in ("acme", "globex")[: at + 1]:
+                    world.recorder.call(RITA, "PurgeNamespace", namespace)
+    logs_of = [tmp_path / host / "audit.jsonl" for host in ("a", "b")]
+    with Logs(logs_of) as logs:
+        found = changes(logs)
+    counts: dict[str, list[tuple[int, int]]] = {}
+    for change in found:
+        counts.setdefault(change.writer, []).append((change.allowed, change.denied))
+    assert list(counts.values()) == [[(0, 1), (2, 0), (0, 2), (2, 0)]] * 2
+    assert [len(change.turned) for change in found if change.turned] == [2, 2], "once there, and once back"
 
 
 @pytest.mark.parametrize(
