@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import Final
 
 HIDEABLE: Final = ("peer", "peer_ip", "peer_port", "user_agent", "trace_id", "span_id", "reason_text", "claims_used")
 """Fields that may be left out. What an auditor needs to tell decisions apart is not among them."""
-_TEXTS: Final = ("reason_text", "rule")
+_TEXTS: Final = ("reason_text", "rule", "shadow_rule")
 _LISTS: Final = ("rule_chain", "request")
+_NAMED: Final = re.compile(r"user:[^\s,]+")
 _DIGITS: Final = 32
 _USER: Final = "user:"
 
@@ -58,16 +60,17 @@ class Masking:
             if mask != subject:
                 redacted.append("sub")
                 fields["sub"] = mask
-                self._elsewhere(fields, subject, mask)
+            self._elsewhere(fields, subject, mask, prefix)
         fields["redacted"] = redacted
 
-    def _elsewhere(self, fields: dict[str, object], subject: str, mask: str) -> None:
-        """A rule about one user names them too, and so may the sentence for operators."""
+    def _elsewhere(self, fields: dict[str, object], subject: str, mask: str, prefix: str) -> None:
+        """A rule about one user names them too, and the sentence for operators names whoever comes near."""
         bare = subject.removeprefix(_USER)
         for name in _TEXTS:
             text = fields.get(name)
-            if isinstance(text, str) and bare in text:
-                fields[name] = text.replace(subject, mask).replace(bare, mask)
+            if isinstance(text, str):
+                text = _NAMED.sub(lambda found: self.subject(found[0], prefix), text)
+                fields[name] = text if mask == subject else text.replace(bare, mask)
         for name in _LISTS:
             items = fields.get(name)
             if isinstance(items, list):

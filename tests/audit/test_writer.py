@@ -30,7 +30,9 @@ from authz.audit.settings import Durability, LogSettings
 from authz.audit.verify import VerifyReport, verify
 from authz.audit.writer import AuditLog
 from authz.call import Call
-from authz.errors import AuditError
+from authz.decision.base import Effect, Rule, Verdict
+from authz.errors import AuditError, Place
+from authz.reason import Reason
 from tests.audit.logs import METHOD, events, lines, record
 
 
@@ -629,6 +631,22 @@ def test_subjects_can_be_hashed_and_fields_left_out(path: Path) -> None:
     assert line["sub"] == masking.subject("user:corp:alice", "corp:")
     assert (line["user_agent"], line["peer_ip"], line["redacted"]) == (None, None, ["user_agent", "peer_ip", "sub"])
     assert masking.subject("user:machine:backup-1") == "user:machine:backup-1"
+
+
+def test_whoever_else_a_record_names_is_hashed_too(path: Path) -> None:
+    shadow = Verdict(
+        Effect.DENY, Reason.DENIED_BY_RULE, Rule("p, user:corp:alice, *, *, *, deny", Place("policy.csv", 4))
+    )
+    near = "it needs user:corp:bob (policy.csv:7) or user:lab:eve (policy.csv:9)"
+    masking = Masking(b"k" * 32, plain=["lab:*"])
+    with AuditLog(path, LogSettings(masking=masking)) as log:
+        written = record()
+        log.write(written._replace(decision=written.decision._replace(detail=near, shadow=shadow)))
+    line = next(line for line in lines(path) if line["event"] == "decision")
+    assert b"alice" not in path.read_bytes()
+    assert line["shadow_rule"] == f"p, {line['sub']}, *, *, *, deny"
+    bob = masking.subject("user:corp:bob", "corp:")
+    assert line["reason_text"] == f"it needs {bob} (policy.csv:7) or user:lab:eve (policy.csv:9)"
 
 
 def test_a_record_that_cannot_be_masked_is_written_in_its_shortest_form(path: Path) -> None:
