@@ -135,7 +135,7 @@ def fork_while_held(held: list[Any], made: list[tuple[Engine, Keys]], ongoing: O
             go_on(made, ongoing, number)
             os._exit(0)
         finally:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
             os._exit(1)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     release.set()

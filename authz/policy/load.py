@@ -73,13 +73,24 @@ def policies_among(files: Iterable[Path]) -> list[Path]:
 
 
 def strays(path: Path) -> list[Problem]:
-    """What else stands in the ``policy.d`` of the bundle in ``path``, where somebody may think that it counts.
+    """What else stands in the bundle in ``path`` where somebody may think that it counts.
 
     Raises:
-        PolicyError: ``policy.d`` is there and cannot be read.
+        PolicyError: the folder, or ``policy.d``, is there and cannot be read.
     """
-    seen = sorted(file for file in _more(path) if not _is_tools_own(file.name) and file.suffix != _SUFFIX)
-    return [Problem(Place(str(file)), _UNREAD, _RENAME) for file in seen]
+    try:
+        beside = sorted(file for file in path.iterdir() if file.suffix == _SUFFIX and file.name != POLICY)
+    except OSError as exc:
+        raise PolicyError.at(path, f"cannot be read: {exc.strerror}") from None
+    further = sorted(file for file in _more(path) if file.suffix != _SUFFIX)
+    return [
+        *(Problem(Place(str(file)), _BESIDE, _MOVE) for file in beside if not _is_tools_own(file.name)),
+        *(Problem(Place(str(file)), _UNREAD, _RENAME) for file in further if not _is_tools_own(file.name)),
+    ]
+
+
+_BESIDE: Final = f"is not read: beside `{POLICY}`, the policy files stand in `{MORE_POLICY}`"
+_MOVE: Final = f"move it to `{MORE_POLICY}` if it holds policy; if not, elsewhere, or begin its name with a dot"
 
 
 _UNREAD: Final = f"is not read: the policy files of `{MORE_POLICY}` are those named *{_SUFFIX}"

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -190,7 +190,7 @@ def test_an_interrupt_anywhere_in_the_telling_of_a_loss_breaks_nothing(
     for moment in range(1000):
         left = moment
 
-        def interrupt(frame: FrameType, what: str, _: object) -> Callable[..., object] | None:
+        def interrupt(frame: FrameType, what: str, _: Any) -> Any:
             nonlocal left
             if frame.f_code.co_filename != chain_file.__file__:
                 return None

@@ -305,6 +305,15 @@ def test_what_stands_beside_the_further_files_is_told(tmp_path: Path, name: str)
     ]
 
 
+def test_a_policy_file_that_stands_where_none_is_read_is_told(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b")
+    (bundle / "suspended.csv").write_text(DENIAL)
+    (bundle / ".suspended.csv").write_text(DENIAL)
+    (warning,) = load_bundle(bundle).warnings
+    assert str(warning.place) == str(bundle / "suspended.csv")
+    assert warning.message == "is not read: beside `policy.csv`, the policy files stand in `policy.d`"
+
+
 WARNINGS = [
     # a policy, and what is said of it
     ("", ["has no rule: every call is denied"]),
