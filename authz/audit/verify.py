@@ -85,9 +85,11 @@ def verify(
         AuditError: a path cannot be read at all, or there is no log in any, and nobody says that there was one.
     """
     paths = list(paths)
-    segments = find_segments(paths)
     anchors = list(anchors)
     held = read_anchors(anchors)
+    # what is kept elsewhere may lie in the same folder, and is no second log
+    elsewhere = {path.resolve() for path in anchors}
+    segments = [segment for segment in find_segments(paths) if segment.path.resolve() not in elsewhere]
     kept_in = ", ".join(map(str, anchors))
     report = VerifyReport()
     total = sum(segment.size for segment in segments)

@@ -235,6 +235,18 @@ def test_a_log_of_before_verifies_and_is_not_proven_to_be_closed(tmp_path: Path)
     assert report.chains[0].closed
 
 
+def test_anchors_in_the_folder_of_the_log_are_no_part_of_it(
+    sealed: tuple[Lines, SigningKey, Path], tmp_path: Path
+) -> None:
+    lines, key, anchors = sealed
+    (tmp_path / "anchors.jsonl").write_bytes(anchors.read_bytes())
+    (tmp_path / "audit.jsonl").write_bytes(b"".join(lines))
+    assert not verify([tmp_path], [key.public], [tmp_path / "anchors.jsonl"], cadence=CADENCE).findings
+    (tmp_path / "audit.jsonl").unlink()
+    report = verify([tmp_path], [key.public], [tmp_path / "anchors.jsonl"], cadence=CADENCE)
+    assert [finding.kind for finding in report.damage] == [Kind.ANCHOR]
+
+
 def test_a_log_that_is_gone_is_found_by_its_anchors(sealed: tuple[Lines, SigningKey, Path], tmp_path: Path) -> None:
     report = verify([tmp_path], [], [sealed[2]])
     assert [finding.kind for finding in report.damage] == [Kind.ANCHOR]
