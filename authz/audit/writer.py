@@ -308,6 +308,9 @@ class AuditLog(ChainFile):
         return any((place / "HOLD").exists() for place in (self._root.parent, self._root, self.path.parent))
 
     def _deliver_anchors(self) -> None:
+        if self._anchored:
+            # first what it vouches for: a power cut would leave an honest log with another checkpoint of that number
+            self._sync()
         while self._anchored:
             line = self._anchored[0]
             for anchor in self._settings.anchors:

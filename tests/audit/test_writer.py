@@ -684,6 +684,28 @@ def test_an_anchor_is_given_each_checkpoint_and_its_failure_hurts_nobody(path: P
     assert kept == written
 
 
+def test_what_is_anchored_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk, early = 0, []
+    really = os.fdatasync
+
+    def synced(descriptor: int) -> None:
+        nonlocal on_disk
+        size = os.fstat(descriptor).st_size
+        really(descriptor)
+        on_disk = size
+
+    def anchor(line: bytes) -> None:
+        if path.read_bytes().index(line) + len(line) > on_disk:
+            early.append(line)
+
+    monkeypatch.setattr(os, "fdatasync", synced)
+    with AuditLog(path, LogSettings(anchors=(anchor,), checkpoint_seconds=0.0, sync_seconds=0.001)) as log:
+        for _ in range(20):
+            log.write(record())
+            time.sleep(0.005)
+    assert not early
+
+
 def test_the_method_of_a_call_that_is_no_text_leaves_a_line(path: Path) -> None:
     with AuditLog(path) as log:
         log.write(record()._replace(call=Call(METHOD, (b"acme",))))  # type: ignore[arg-type]
