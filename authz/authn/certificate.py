@@ -14,6 +14,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.utils import CryptographyDeprecationWarning
 
 from authz.authn.authority import Authority
 from authz.authn.background import WatchedFile
@@ -29,6 +30,14 @@ from authz.reason import Reason
 PEM_BYTES_LIMIT: Final = 64 * 1024
 DEFAULT_REMEMBERED: Final = 10_000
 _SHOWN_LIMIT: Final = 8
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    CryptographyDeprecationWarning,  # where warnings are errors
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +148,9 @@ def read_certificates(pem: bytes) -> Sequence[x509.Certificate]:
         for certificate in certificates:
             certificate.public_key()
             _ = certificate.extensions, certificate.signature_hash_algorithm
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as exc:
+            if certificate.serial_number <= 0:
+                raise ValueError("RFC 5280 has none that is not positive")
+    except _UNREADABLE as exc:
         raise _malformed(f"the certificate cannot be read: {type(exc).__name__}") from None
     if len(certificates) > _SHOWN_LIMIT:
         raise _malformed(f"{len(certificates)} certificates were shown, more than {_SHOWN_LIMIT}")

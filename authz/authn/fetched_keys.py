@@ -22,6 +22,7 @@ from authz.forked import renew_in_child
 _log = logging.getLogger("authz.authn")
 _REDISCOVER: Final = 3600.0
 _JITTER: Final = 0.1
+_random = random.Random()  # noqa: S311 - spreads load, keeps no secret; one of its own leaves the program's as it is
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 
 
@@ -162,7 +163,7 @@ class FetchedKeys:
 
     def _sleep(self) -> bool:
         """Wait until the next fetch is due, or asked for and allowed; False: this is the end."""
-        spread = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, keeps no secret
+        spread = _random.uniform(1 - _JITTER, 1 + _JITTER)
         wait = self._refresh.interval
         if self._failed_in_a_row:
             wait = min(wait, self._refresh.cooldown * 2 ** min(self._failed_in_a_row - 1, 10))

@@ -127,6 +127,7 @@ def armored(der: bytes) -> bytes:
 
 @QUIET
 @given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.integers(0, 255)), min_size=1, max_size=3))
+@example([(15, 128)])
 def test_a_certificate_with_bytes_changed(changes: list[tuple[int, int]]) -> None:
     changed = bytearray(DER)
     for at, value in changes:
