@@ -98,6 +98,7 @@ class _Answer(NamedTuple):
     principal: Principal | None
     claims: Claims | None
     api: ApiMethod | None
+    time_ns: int
 
 
 class Engine:
@@ -259,7 +260,7 @@ class Engine:
         began = time.perf_counter_ns()
         under = policy or self._policy
         nothing = Verdict(Effect.NO_OPINION, Reason.NO_RULE, revision=under.revision.id)
-        last = _Answer(nothing, None, None, under.revision.catalogue.find(call.method))
+        last = _Answer(nothing, None, None, under.revision.catalogue.find(call.method), time.time_ns())
         allowed: list[str] = []
         best: _Answer | None = None
         for namespace in namespaces:
@@ -282,7 +283,7 @@ class Engine:
             if limit.limits(call.peer) and not self._authentication.recognizes(credentials):
                 detail = "the peer has shown too many credentials that were refused"
                 verdict = Verdict(Effect.DENY, Reason.PEER_LIMITED, revision=policy.revision.id, detail=detail)
-                return _Answer(verdict, None, None, policy.revision.catalogue.find(call.method))
+                return _Answer(verdict, None, None, policy.revision.catalogue.find(call.method), time.time_ns())
             answer = self._answer(call, credentials, policy, only_proven=only_proven)
             # not counted: what is refused because something of ours is missing, or of a caller who is proven
             if answer.principal is None and answer.verdict.reason.status == "UNAUTHENTICATED":
@@ -297,7 +298,9 @@ class Engine:
         principal: Principal | None = None
         claims: Claims | None = None
         api: ApiMethod | None = None
-        now = time.time()
+        # one clock reading for all: by what time the credential is good, the record is dated, and its id made
+        time_ns = time.time_ns()
+        now = time_ns / 1e9
         try:
             api = policy.revision.catalogue.find(call.method)
             principal = self._authentication.authenticate(credentials, call.method, now)
@@ -305,12 +308,12 @@ class Engine:
             if claims.expires_at is not None and claims.expires_at <= now:
                 raise MappingError(Reason.CLAIMS_EXPIRED, "the roles of the caller have ended")
             if only_proven:
-                return _Answer(_PROVEN, principal, claims, api)
+                return _Answer(_PROVEN, principal, claims, api, time_ns)
             if api is not None and api.scope is _CLUSTER and any(name is not None for name in call.namespaces):
                 # to leave the namespaces out would be an answer to another question
                 detail = f"{call.method} touches no namespace; ask in a namespace about a method that does"
                 verdict = Verdict(Effect.DENY, Reason.NAMESPACE_UNEXPECTED, revision=policy.revision.id, detail=detail)
-                return _Answer(verdict, principal, claims, api)
+                return _Answer(verdict, principal, claims, api, time_ns)
             verdict = policy.authorizer.authorize(claims, call)
             if not isinstance(verdict.effect, Effect):
                 raise TypeError("an authorizer gave no effect")
@@ -321,11 +324,11 @@ class Engine:
             _log.exception("a call to %.256r could not be decided", getattr(call, "method", None))
             detail = f"{type(exc).__name__} while deciding"
             verdict = Verdict(Effect.DENY, Reason.EVALUATION_FAILED, revision=policy.revision.id, detail=detail)
-        return _Answer(verdict, principal, claims, api)
+        return _Answer(verdict, principal, claims, api, time_ns)
 
     def _to_record(self, answer: _Answer, call: Call, began: int) -> Record:
         """The decision for an answer, as it is to be recorded."""
-        verdict, principal, claims, api = answer
+        verdict, principal, claims, api, time_ns = answer
         decision = Decision(
             verdict.effect,
             verdict.reason,
@@ -333,12 +336,13 @@ class Engine:
             verdict.revision,
             principal,
             claims,
-            new_id(),
+            new_id(time_ns),
             verdict.detail,
             verdict.shadow,
         )
-        access = api.access.value if api else ""
-        return Record(decision, call, time.time_ns(), time.perf_counter_ns() - began, access)
+        # `value` of an enumeration is a property, which takes longer than all the rest of this
+        access = api.access._value_ if api else ""
+        return Record(decision, call, time_ns, time.perf_counter_ns() - began, access)
 
     def _record(self, answer: _Answer, call: Call, began: int) -> Decision:
         """The decision for an answer, recorded."""
@@ -347,7 +351,7 @@ class Engine:
             self._sink.write(record)
         except Exception:
             return self._observed(_unrecorded(record.decision), call, began)
-        return self._observed(record.decision, call, began)
+        return self._observed(record.decision, call, began) if self._observers else record.decision
 
     def _observed(self, decision: Decision, call: Call, began: int) -> Decision:
         for observer in self._observers:

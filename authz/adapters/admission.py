@@ -11,13 +11,14 @@ from typing import Final, Protocol
 from authz.adapters.namespaces import NAMED_LIMIT, Namespaces, read_namespaces
 from authz.call import ApiMethod, Call, Scope
 from authz.credentials import ClientCertificate, Credentials, MalformedCredential, from_metadata
-from authz.decision.base import Decision
+from authz.decision.base import Decision, Effect
 from authz.engine import Engine, Policy
 from authz.reason import Reason
 from authz.trace_context import read_traceparent
 from authz.under_way import UnderWay
 
 _CERTIFICATE_KEY: Final = "x509_pem_cert"
+_ALLOW: Final = Effect.ALLOW
 _log = logging.getLogger("authz")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -212,7 +213,7 @@ class Admission:
 
     def _open(self, call: Call, decision: Decision) -> Decision:
         """Take note of the decision on the opening."""
-        if decision:
+        if decision.effect is _ALLOW:
             self._admit(call, decision)
             UnderWay(decision, call, self._credentials, self._engine).enter()
         return decision

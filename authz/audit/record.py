@@ -34,9 +34,13 @@ _random = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_random.seed)
 
 
-def new_id() -> str:
-    """A fresh audit id: 28 hex digits, the first 12 the time in milliseconds, so that ids sort by time."""
-    return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(64):016x}"
+def new_id(time_ns: int | None = None) -> str:
+    """A fresh audit id: 28 hex digits, the first 12 the time in milliseconds, so that ids sort by time.
+
+    Args:
+        time_ns: the time, in nanoseconds since the epoch; now, if it is not given.
+    """
+    return f"{(time.time_ns() if time_ns is None else time_ns) // 1_000_000:012x}{_random.getrandbits(64):016x}"
 
 
 class Record(NamedTuple):

@@ -152,5 +152,6 @@ def test_where_no_rule_can_be_suggested_that_is_said(world: World, tmp_path: Pat
     with Logs([hashed]) as logs:
         sub = logs.ask("SELECT sub FROM decisions")[0]["sub"]
     assert suggested(hashed, sub, DEFAULT) == [("none: the subject is hashed in the log", 1)]
-    model = MODEL.format(p="sub, dom, obj, act, eft", e=EXCEPT, m='g(r.sub, p.sub) && p.dom == "only"')
+    matcher = 'g(r.sub, p.sub) && r.dom == p.dom && r.dom == "only" && r.obj == p.obj && r.act == p.act'
+    model = MODEL.format(p="sub, dom, obj, act, eft", e=EXCEPT, m=matcher)
     assert suggested(path, "user:corp:e f", bundle_of(world, model))[0][0].startswith("none: no rule about this caller")
