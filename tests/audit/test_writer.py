@@ -40,6 +40,11 @@ def kinds(report: VerifyReport) -> set[Kind]:
     return {finding.kind for finding in report.findings}
 
 
+def interrupted(fd: int, data: bytes) -> int:
+    os.write(fd, data)
+    raise KeyboardInterrupt
+
+
 def no_space(*_: object) -> int:
     raise OSError(errno.ENOSPC, "no space left on device")
 
@@ -165,12 +170,6 @@ def test_the_reserve_is_used_when_the_disk_is_full(path: Path, monkeypatch: pyte
 
 
 def test_an_interrupt_in_the_middle_of_a_write_breaks_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.write
-
-    def interrupted(fd: int, data: bytes) -> int:
-        real(fd, data)
-        raise KeyboardInterrupt
-
     with AuditLog(path, LogSettings(sync_seconds=60)) as log:
         with monkeypatch.context() as patch:
             patch.setattr(Appender, "append", staticmethod(interrupted))
@@ -220,12 +219,6 @@ def test_an_interrupt_anywhere_in_the_telling_of_a_loss_breaks_nothing(
 
 
 def test_what_is_lost_after_an_interrupt_has_numbers_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.write
-
-    def interrupted(fd: int, data: bytes) -> int:
-        real(fd, data)
-        raise KeyboardInterrupt
-
     with AuditLog(path, LogSettings(sync_seconds=60)) as log:
         with monkeypatch.context() as patch:
             patch.setattr(Appender, "append", staticmethod(interrupted))
