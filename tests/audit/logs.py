@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from authz.audit.finding import Kind
 from authz.audit.record import Record, new_id
+from authz.audit.verify import VerifyReport
 from authz.authn.base import Principal, PrincipalKind
 from authz.call import Call
 from authz.claims.base import Claims
@@ -49,3 +52,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def events(path: Path) -> list[str]:
     """What the lines are, without the checkpoints."""
     return [line["event"] for line in lines(path) if line["event"] != "checkpoint"]
+
+
+def kinds(report: VerifyReport) -> set[Kind]:
+    """Of what was found."""
+    return {finding.kind for finding in report.findings}
+
+
+def no_space(*_: object) -> int:
+    """In place of a write: the disk is full."""
+    raise OSError(errno.ENOSPC, "no space left on device")
